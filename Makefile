@@ -1,0 +1,56 @@
+# Octavo's commands. `make serve` and `make test` set up what they need on a fresh machine
+# (Python >= 3.10 and make) and cost nothing when it is there already.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ROOMS  := cli server engine scheduler paged_cache models kernels
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev serve test test-fast lint format types bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+setup: $(VENV)/.installed ## create .venv with what serving needs
+setup-dev: $(VENV)/.installed-dev ## create .venv with what development needs
+
+serve: setup ## serve the embedded model on http://127.0.0.1:8000 (ARGS="--port 9000 …")
+	@exec $(BIN)/octavo serve $(ARGS)
+
+test: setup-dev ## run every test
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: setup-dev ## run the tests that finish within two minutes
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: setup-dev types ## ruff (lint, format) and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy cannot read the editable install's package mapping, so it gets a tree of links of that shape.
+types: setup-dev
+	@mkdir -p $(VENV)/types/octavo
+	@for f in octavo/*.py octavo/py.typed; do ln -sfn "$(CURDIR)/$$f" "$(VENV)/types/octavo/$$(basename $$f)"; done
+	@for room in $(ROOMS); do ln -sfn "$(CURDIR)/$$room" "$(VENV)/types/octavo/$$room"; done
+	MYPYPATH=$(VENV)/types $(BIN)/mypy --strict -p octavo
+
+format: setup-dev ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup-dev ## measure decode and prefill speed on this machine
+	$(BIN)/python benchmarks/step_time.py $(ARGS)
+
+clean: ## remove .venv and caches (models stay in the user's cache folder)
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,122 @@
+"""The `octavo` command: serve, generate, pull, info."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ..engine.errors import OctavoError
+from ..engine.settings import Settings
+from .options import with_settings
+
+_SERVER_ONLY = frozenset(
+    {
+        "host",
+        "port",
+        "api_key",
+        "max_body_bytes",
+        "max_queued_requests",
+        "metrics_prefix",
+        "served_model_name",
+    }
+)
+
+app = typer.Typer(
+    name="octavo",
+    help="Octavo: a paged-KV LLM serving server with an OpenAI-compatible API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command; known errors become one line on standard error and exit code 1."""
+    try:
+        app()
+    except (OctavoError, ValueError) as error:
+        if not isinstance(error, OctavoError) and not _is_model_error(error):
+            raise
+        print(f"octavo: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _is_model_error(error: Exception) -> bool:
+    from ..models.errors import ModelError
+
+    return isinstance(error, ModelError)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from .. import __version__
+
+        print(f"octavo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Octavo: a paged-KV LLM serving server with an OpenAI-compatible API."""
+
+
+@app.command()
+@with_settings()
+def serve(
+    settings: Settings,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the memory plan and exit.")] = False,
+) -> None:
+    """Serve a model over the OpenAI API (with no MODEL: the embedded SmolLM2-135M-Instruct)."""
+    from .serve import print_plan, run_server
+
+    if plan:
+        print_plan(settings)
+    else:
+        run_server(settings)
+
+
+@app.command()
+@with_settings(leave_out=_SERVER_ONLY | {"model"})
+def generate(
+    settings: Settings,
+    prompt: Annotated[str, typer.Argument(help="What to answer or to continue.")],
+    model: Annotated[str | None, typer.Option("--model", "-m", help="As in `serve`.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens to generate.")] = 256,
+    temperature: Annotated[float, typer.Option(help="0: the most likely token, always.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue the text; do not apply the chat template.")
+    ] = False,
+) -> None:
+    """Answer one prompt in the terminal, streaming."""
+    from .generate import stream_answer
+
+    if model is not None:
+        settings = settings.model_copy(update={"model": model})
+    stream_answer(
+        settings, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed, raw=raw
+    )
+
+
+@app.command()
+@with_settings(leave_out=frozenset(Settings.model_fields) - {"model", "revision", "cache_dir"})
+def pull(settings: Settings) -> None:
+    """Fetch a model, so that serving it needs no network."""
+    from ..models.resolve import resolve_model
+
+    files = resolve_model(settings.model, settings.cache_dir, revision=settings.revision)
+    print(files.path)
+
+
+@app.command()
+@with_settings(leave_out=_SERVER_ONLY)
+def info(settings: Settings) -> None:
+    """Describe a model and the memory that serving it would take; loads no weights."""
+    from .serve import print_info
+
+    print_info(settings)

@@ -1,0 +1,143 @@
+"""`octavo serve`, `octavo serve --plan` and `octavo info`."""
+
+import asyncio
+import dataclasses
+import logging
+import socket
+import sys
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from ..engine.async_engine import AsyncEngine
+from ..engine.build import PlannedModel, describe_model, load_tokenizer, plan_model
+from ..engine.errors import ConfigurationError, EngineDeadError
+from ..engine.logs import configure_logging
+from ..engine.settings import Settings
+
+logger = logging.getLogger("octavo")
+
+GRACEFUL_SHUTDOWN_S = 10
+
+
+def print_plan(settings: Settings) -> None:
+    """Print the memory plan as a table on standard output."""
+    Console().print(_plan_table(plan_model(settings)))
+
+
+def print_info(settings: Settings) -> None:
+    """Print the model's configuration and the memory plan."""
+    planned = plan_model(settings)
+    table = Table(title=f"{planned.files.name} ({planned.files.kind})", show_header=False)
+    table.add_row("files", str(planned.files.path))
+    table.add_row("parameters", f"{planned.model.num_parameters:,}")
+    for field in dataclasses.fields(planned.model):
+        table.add_row(field.name.replace("_", " "), _shorten(getattr(planned.model, field.name)))
+    console = Console()
+    console.print(table)
+    console.print(_plan_table(planned))
+
+
+def run_server(settings: Settings) -> None:
+    """Plan, load and serve until SIGINT or SIGTERM; exits with code 1 if the engine dies."""
+    started = time.monotonic()
+    configure_logging(settings.log_level, settings.log_format)
+    planned = plan_model(settings)
+    if settings.log_format == "text":
+        Console(stderr=True).print(_plan_table(planned))
+    else:
+        logger.info("memory plan: %s", dict(planned.plan.rows()))
+    listener = _listen(settings.host, settings.port)
+    try:
+        import uvloop
+    except ImportError:
+        run = asyncio.run
+    else:
+        run = uvloop.run
+    sys.exit(run(_serve(settings, planned, listener, started)))
+
+
+async def _serve(
+    settings: Settings, planned: PlannedModel, listener: socket.socket, started: float
+) -> int:
+    import uvicorn
+
+    deaths: list[str] = []
+
+    def on_death(reason: str) -> None:
+        deaths.append(reason)
+        server.should_exit = True
+
+    # The engine process loads torch and weights while this one builds tokenizer and app.
+    engine = AsyncEngine(settings, planned.config, describe_model(planned, settings), on_death)
+    await engine.start()
+    try:
+        engine.tokenizer = load_tokenizer(planned, settings)
+        from ..server.app import create_app
+
+        config = uvicorn.Config(
+            create_app(engine, settings),
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+        )
+        server = uvicorn.Server(config)
+        announcer = asyncio.create_task(_announce(engine, listener, started))
+        await server.serve(sockets=[listener])
+        announcer.cancel()
+    finally:
+        await engine.stop()
+    if deaths:
+        logger.error("stopped: %s", deaths[0])
+        return 1
+    return 0
+
+
+async def _announce(engine: AsyncEngine, listener: socket.socket, started: float) -> None:
+    try:
+        phases = await engine.wait_ready()
+    except EngineDeadError:
+        return  # `on_death` has told
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    logger.info(
+        "start-up: %s", ", ".join(f"{name} {spent:.2f} s" for name, spent in phases.items())
+    )
+    logger.info(
+        "ready: %s at http://%s:%d/v1 after %.1f s",
+        engine.info.served_names[0],
+        shown,
+        port,
+        time.monotonic() - started,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind before loading anything, so that a taken port is known at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
+        ) from None
+    listener.set_inheritable(False)
+    return listener
+
+
+def _plan_table(planned: PlannedModel) -> Table:
+    table = Table(title=f"Memory plan for {planned.files.name}", show_header=False)
+    for name, value in planned.plan.rows():
+        table.add_row(name, value)
+    return table
+
+
+def _shorten(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,222 @@
+"""The front end's side of the process boundary: starts the engine process and talks to it."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from .errors import EngineDeadError
+from .messages import (
+    Cancel,
+    EngineStats,
+    Failed,
+    FromEngine,
+    GetStats,
+    Hello,
+    Ready,
+    Shutdown,
+    StepResult,
+    Submit,
+    ToEngine,
+)
+from .plan import EngineConfig
+
+logger = logging.getLogger(__name__)
+
+STATS_TIMEOUT_S = 10.0
+SHUTDOWN_TIMEOUT_S = 5.0
+LAST_WORDS_TIMEOUT_S = 1.0
+
+
+class EngineClient:
+    """One engine process, seen from the front end's event loop.
+
+    `on_step` is called with every StepResult; `on_death` once, with the reason, when the process
+    ends without having been told to.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        on_step: Callable[[StepResult], None],
+        on_death: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._on_step = on_step
+        self._on_death = on_death
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(FromEngine)
+        self._tickets = itertools.count(1)
+        self._stats_waiters: dict[int, asyncio.Future[EngineStats]] = {}
+        self._process: asyncio.subprocess.Process | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failure: str | None = None
+        self._failure_told = asyncio.Event()
+        self._stopping = False
+        self._context: zmq.asyncio.Context | None = None
+        self._socket: zmq.asyncio.Socket | None = None
+        self._folder: Path | None = None
+        self.ready: asyncio.Future[dict[str, float]] | None = None
+        self.last_message_at = time.monotonic()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the model is loaded and the process alive."""
+        return self.is_alive and self.is_loaded
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the process once said that its model is loaded."""
+        ready = self.ready
+        return (
+            ready is not None
+            and ready.done()
+            and not ready.cancelled()
+            and ready.exception() is None
+        )
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def pid(self) -> int | None:
+        """The engine's process id, None before it was started."""
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        """Start the process and return at once; await `ready` for the model."""
+        self.ready = asyncio.get_running_loop().create_future()
+        self._folder = Path(tempfile.mkdtemp(prefix="octavo-"))  # mode 0700: ours alone
+        address = f"ipc://{self._folder}/engine.sock"
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "octavo.engine.process",
+            address,
+            stdin=asyncio.subprocess.PIPE,
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(self._config))
+        self._process.stdin.write_eof()
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.SNDHWM, 0)  # open requests bound what can queue here
+        self._socket.connect(address)
+        self._send(Hello())
+        self._tasks = [
+            asyncio.create_task(self._receive(), name="engine-receive"),
+            asyncio.create_task(self._watch(), name="engine-watch"),
+        ]
+
+    def submit(self, sequences: list[Submit]) -> None:
+        """Hand sequences to the engine. Raises EngineDeadError if it is not there."""
+        if not self.is_ready:
+            raise EngineDeadError("the engine is not running")
+        for sequence in sequences:
+            self._send(sequence)
+
+    def cancel(self, request_ids: list[str]) -> None:
+        """Stop sequences within one step; without an engine there is nothing to stop."""
+        if request_ids and self.is_alive:
+            self._send(Cancel(request_ids))
+
+    async def stats(self) -> EngineStats:
+        """The engine's state after its present step. Raises EngineDeadError if it does not answer."""
+        if not self.is_ready:
+            raise EngineDeadError("the engine is not running")
+        ticket = next(self._tickets)
+        waiter: asyncio.Future[EngineStats] = asyncio.get_running_loop().create_future()
+        self._stats_waiters[ticket] = waiter
+        try:
+            self._send(GetStats(ticket))
+            return await asyncio.wait_for(waiter, STATS_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            raise EngineDeadError(f"no answer from the engine in {STATS_TIMEOUT_S:.0f} s") from None
+        finally:
+            del self._stats_waiters[ticket]
+
+    async def stop(self) -> None:
+        """End the process (by force after a while) and give sockets and files back."""
+        self._stopping = True
+        if self.is_alive:
+            assert self._process is not None
+            self._send(Shutdown())
+            try:
+                await asyncio.wait_for(self._process.wait(), SHUTDOWN_TIMEOUT_S)
+            except asyncio.TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._socket is not None:
+            self._socket.close()
+        if self._context is not None:
+            self._context.term()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if self.ready is not None and not self.ready.done():
+            self.ready.cancel()
+
+    def _send(self, message: ToEngine) -> None:
+        assert self._socket is not None
+        # The asyncio socket queues what cannot be sent at once; it never blocks the loop.
+        self._socket.send(self._encoder.encode(message))
+
+    async def _receive(self) -> None:
+        assert self._socket is not None
+        while True:
+            message = self._decoder.decode(await self._socket.recv())
+            self.last_message_at = time.monotonic()
+            match message:
+                case StepResult():
+                    try:
+                        self._on_step(message)
+                    except Exception:
+                        logger.exception("delivering a step failed")
+                case EngineStats():
+                    waiter = self._stats_waiters.get(message.ticket)
+                    if waiter is not None and not waiter.done():
+                        waiter.set_result(message)
+                case Ready():
+                    if self.ready is not None and not self.ready.done():
+                        self.ready.set_result(message.phases)
+                case Failed():
+                    self._failure = message.message
+                    self._failure_told.set()
+
+    async def _watch(self) -> None:
+        assert self._process is not None
+        code = await self._process.wait()
+        if self._stopping:
+            return
+        if not self.is_loaded:  # its last words may still be on their way
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._failure_told.wait(), LAST_WORDS_TIMEOUT_S)
+        reason = self._failure or f"the engine process ended with {_describe_exit(code)}"
+        if self.ready is not None and not self.ready.done():
+            self.ready.set_exception(EngineDeadError(reason))
+        for waiter in self._stats_waiters.values():
+            if not waiter.done():
+                waiter.set_exception(EngineDeadError(reason))
+        self._on_death(reason)
+
+
+def _describe_exit(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    hint = " (out of memory?)" if -code == 9 else ""
+    return f"signal {-code}{hint}"

@@ -1,0 +1,263 @@
+"""The step loop's body: one scheduler, one block pool, one model runner.
+
+`EngineCore` is what runs inside the engine process and inside `LLM` alike; it knows nothing of
+sockets, text or HTTP.
+"""
+
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..models.batch import SampledToken, SequenceInput
+from ..models.sampling_spec import SamplingSpec
+from ..paged_cache import BlockPool
+from ..scheduler import Batch, FinishReason, Request, RequestUpdate, Scheduler, StopRule
+from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
+from .plan import EngineConfig
+
+if TYPE_CHECKING:
+    from ..models.runner import ModelRunner
+
+logger = logging.getLogger(__name__)
+
+PREEMPTION_LOG_INTERVAL_S = 5.0
+
+
+@dataclass(slots=True)
+class _Life:
+    """When a sequence reached the engine and was first scheduled (monotonic seconds)."""
+
+    queued_at: float
+    scheduled_at: float = 0.0
+
+
+class EngineCore:
+    """Takes sequences in, computes them step by step, and gives their tokens out."""
+
+    def __init__(self, config: EngineConfig, runner: "ModelRunner", model_identity: bytes) -> None:
+        self._runner = runner
+        self._pool = BlockPool(config.num_blocks, config.enable_prefix_caching)
+        self._scheduler = Scheduler(
+            self._pool,
+            config.block_size,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            max_num_seqs=config.max_num_seqs,
+            max_model_len=config.max_model_len,
+            long_prefill_token_threshold=config.long_prefill_token_threshold,
+            policy="priority" if config.scheduling_policy == "priority" else "fcfs",
+            watermark_blocks=(config.num_blocks - 1) // 100,
+        )
+        self._config = config
+        self._model_identity = model_identity
+        self._lives: dict[str, _Life] = {}
+        self._next_preemption_log = 0.0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any sequence waits or runs."""
+        return self._scheduler.has_work
+
+    def add(self, submit: Submit) -> None:
+        """Queue a sequence. Raises ValueError if its id is in use or it can never fit."""
+        params = submit.params
+        rule = StopRule(
+            max_tokens=submit.max_tokens,
+            max_total_tokens=self._config.max_model_len,
+            min_tokens=params.min_tokens,
+            eos_token_ids=frozenset(() if params.ignore_eos else submit.eos_token_ids),
+            stop_token_ids=frozenset(params.stop_token_ids),
+        )
+        request = Request(
+            submit.request_id,
+            submit.prompt_token_ids,
+            rule,
+            priority=submit.priority,
+            arrival_time=time.monotonic(),
+            hash_extra=_hash_extra(self._model_identity, submit.cache_salt),
+        )
+        self._scheduler.add(request)
+        self._runner.add_request(submit.request_id, submit.prompt_token_ids, _sampling_spec(submit))
+        self._lives[submit.request_id] = _Life(queued_at=time.monotonic())
+
+    def cancel(self, request_ids: list[str]) -> list[SequenceDelta]:
+        """End these sequences now; their blocks are free when this returns. Unknown ids are ignored."""
+        ended = []
+        for request_id in request_ids:
+            if self._scheduler.cancel(request_id):
+                ended.append(self._end(request_id, FinishReason.ABORT))
+        return ended
+
+    def step(self) -> StepResult:
+        """Schedule, compute and sample once.
+
+        An exception inside the model ends the sequences of that step with an error and gives their
+        blocks back; the others go on.
+        """
+        started = time.monotonic()
+        batch = self._scheduler.schedule()
+        self._note_schedule(batch, started)
+        try:
+            sampled = self._runner.execute([_input(item) for item in batch.scheduled])
+        except Exception as error:
+            logger.exception("a step of %d sequences failed", len(batch.scheduled))
+            reason = f"the engine failed to compute this request: {type(error).__name__}"
+            deltas = [
+                self._end(request_id, FinishReason.ERROR, error=reason)
+                for request_id in self._scheduler.fail(batch)
+            ]
+            generated = 0
+        else:
+            updates = self._scheduler.update(
+                batch, {token.request_id: token.token_id for token in sampled}
+            )
+            scores = {token.request_id: token for token in sampled if token.logprob is not None}
+            deltas = [self._delta(update, scores.get(update.request_id)) for update in updates]
+            generated = sum(len(update.token_ids) for update in updates)
+        finished = time.monotonic()
+        return StepResult(
+            deltas=tuple(deltas),
+            finished_at=finished,
+            step_seconds=finished - started,
+            num_prompt_tokens=batch.num_prompt_tokens,
+            num_generation_tokens=generated,
+            prefix_query_tokens=batch.prefix_query_tokens,
+            prefix_hit_tokens=batch.prefix_hit_tokens,
+            num_preemptions=len(batch.preempted),
+            num_recomputed_tokens=batch.recomputed_tokens,
+        )
+
+    def stats(self, ticket: int = 0) -> EngineStats:
+        """The present state of queues and blocks."""
+        pool = self._pool
+        return EngineStats(
+            num_running=self._scheduler.num_running,
+            num_waiting=self._scheduler.num_waiting,
+            blocks_total=self._config.num_blocks - 1,
+            blocks_free=pool.num_free - pool.num_cached,
+            blocks_cached=pool.num_cached,
+            blocks_used=pool.num_used,
+            block_size=self._config.block_size,
+            num_preemptions=self._scheduler.num_preemptions,
+            num_evictions=pool.num_evictions,
+            ticket=ticket,
+        )
+
+    def _note_schedule(self, batch: Batch, now: float) -> None:
+        for request_id in batch.admitted:
+            life = self._lives[request_id]
+            life.scheduled_at = life.scheduled_at or now
+        if batch.preempted and now >= self._next_preemption_log:
+            self._next_preemption_log = now + PREEMPTION_LOG_INTERVAL_S
+            logger.warning(
+                "KV cache is full: preempted %s (%d preemptions so far, %d tokens recomputed); "
+                "give more --kv-cache-memory or lower --max-num-seqs if this goes on",
+                ", ".join(batch.preempted),
+                self._scheduler.num_preemptions,
+                self._scheduler.num_recomputed_tokens,
+            )
+
+    def _delta(self, update: RequestUpdate, token: SampledToken | None) -> SequenceDelta:
+        life = self._lives[update.request_id]
+        if update.finish_reason is not None:
+            self._forget(update.request_id)
+        return SequenceDelta(
+            request_id=update.request_id,
+            token_ids=tuple(update.token_ids),
+            scores=() if token is None else (_score(token),),
+            finish_reason=None if update.finish_reason is None else update.finish_reason.value,
+            stop_reason=update.stop_reason,
+            num_cached_tokens=update.num_cached_tokens,
+            queued_at=life.queued_at,
+            scheduled_at=life.scheduled_at,
+        )
+
+    def _end(
+        self, request_id: str, reason: FinishReason, error: str | None = None
+    ) -> SequenceDelta:
+        life = self._lives[request_id]
+        self._forget(request_id)
+        return SequenceDelta(
+            request_id=request_id,
+            finish_reason=reason.value,
+            queued_at=life.queued_at,
+            scheduled_at=life.scheduled_at,
+            error=error,
+        )
+
+    def _forget(self, request_id: str) -> None:
+        del self._lives[request_id]
+        self._runner.remove_request(request_id)
+
+
+def load_core(config: EngineConfig) -> tuple[EngineCore, dict[str, float]]:
+    """Load the model and reserve the KV memory. Returns the core and seconds by start-up phase.
+
+    Raises ModelError (bad files), MemoryError or torch's out-of-memory error.
+    """
+    phases: dict[str, float] = {}
+    mark = time.monotonic()
+
+    def lap(name: str) -> None:
+        nonlocal mark
+        now = time.monotonic()
+        phases[name] = round(now - mark, 3)
+        mark = now
+
+    import torch
+
+    from ..models.runner import load_runner
+
+    torch.set_num_threads(config.num_threads)
+    lap("import torch")
+    runner, identity = load_runner(
+        config.model_path,
+        dtype=config.dtype,
+        device=config.device,
+        block_size=config.block_size,
+        num_blocks=config.num_blocks,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_model_len=config.max_model_len,
+    )
+    lap("load model")
+    runner.warm_up()
+    lap("warm up")
+    return EngineCore(config, runner, identity), phases
+
+
+def _hash_extra(model_identity: bytes, cache_salt: str) -> bytes:
+    """What besides tokens decides a block's content: the model, and whose prefix it may be."""
+    salt = hashlib.sha256(cache_salt.encode()).digest() if cache_salt else b""
+    return model_identity + salt
+
+
+def _sampling_spec(submit: Submit) -> SamplingSpec:
+    params = submit.params
+    stops = () if params.ignore_eos else submit.eos_token_ids
+    return SamplingSpec(
+        temperature=params.temperature,
+        top_p=params.top_p,
+        top_k=max(0, params.top_k),
+        min_p=params.min_p,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        repetition_penalty=params.repetition_penalty,
+        seed=submit.seed,
+        min_tokens=params.min_tokens,
+        banned_until_min=tuple(dict.fromkeys((*stops, *params.stop_token_ids))),
+        logit_bias=tuple((params.logit_bias or {}).items()),
+        allowed_token_ids=params.allowed_token_ids,
+        bad_words=submit.bad_words_ids,
+        logprobs=params.logprobs,
+    )
+
+
+def _input(item: SequenceInput) -> SequenceInput:
+    return item
+
+
+def _score(token: SampledToken) -> TokenScore:
+    assert token.logprob is not None
+    return TokenScore(logprob=token.logprob, top=token.top_logprobs or ())

@@ -1,0 +1,87 @@
+"""What the device offers, read without importing torch: its kind, its free memory, its best type."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from .errors import ConfigurationError
+
+_NVIDIA_QUERY = (
+    "nvidia-smi",
+    "--query-gpu=memory.free,memory.total",
+    "--format=csv,noheader,nounits",
+)
+
+
+def choose_device(wanted: str) -> str:
+    """`wanted` (auto, cpu or cuda) as cpu or cuda. Raises ConfigurationError if it is not there."""
+    if wanted == "cpu":
+        return "cpu"
+    has_cuda = _nvidia_free_bytes() is not None
+    if wanted == "cuda" and not has_cuda:
+        raise ConfigurationError("--device cuda: nvidia-smi finds no GPU here; use --device cpu")
+    return "cuda" if has_cuda else "cpu"
+
+
+def choose_dtype(wanted: str, device: str) -> str:
+    """`wanted` (auto or a type's name) as a type's name: bfloat16 where the device multiplies it."""
+    if wanted != "auto":
+        return wanted
+    if device == "cuda":
+        return "bfloat16"
+    flags = _cpu_flags()
+    return "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+
+
+def free_memory(device: str) -> int:
+    """Bytes that a new process can take on the device, within the container's limit on a CPU."""
+    if device == "cuda":
+        free = _nvidia_free_bytes()
+        if free is None:
+            raise ConfigurationError("--device cuda: nvidia-smi does not answer")
+        return free
+    limits = [_available_host_bytes()]
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        if limit != "max":
+            limits.append(int(limit) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass  # no container limit to be read
+    return max(0, min(limits))
+
+
+def usable_cores() -> int:
+    """CPU cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _available_host_bytes() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                return set(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return set()
+
+
+def _nvidia_free_bytes() -> int | None:
+    """Free bytes of the first GPU, None where there is none."""
+    try:
+        answer = subprocess.run(
+            _NVIDIA_QUERY, capture_output=True, text=True, timeout=10, check=True
+        ).stdout
+        return int(answer.splitlines()[0].split(",")[0]) * 1024**2
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None

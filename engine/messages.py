@@ -1,0 +1,115 @@
+"""What crosses between a front end and the engine process: msgspec structs in MessagePack.
+
+Instants are seconds of the system-wide monotonic clock, so that both processes can subtract them.
+"""
+
+import msgspec
+
+from .sampling_params import SamplingParams
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """A front end is there; the engine answers with Ready once it is."""
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    """Compute one sequence. Everything that needs a tokenizer is token ids here already."""
+
+    request_id: str
+    prompt_token_ids: list[int]
+    params: SamplingParams
+    max_tokens: int
+    seed: int
+    eos_token_ids: tuple[int, ...] = ()
+    bad_words_ids: tuple[tuple[int, ...], ...] = ()
+    priority: int = 0
+    cache_salt: str = ""
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Stop computing these sequences and give their blocks back; unknown ids are ignored."""
+
+    request_ids: list[str]
+
+
+class GetStats(msgspec.Struct, frozen=True, tag="get_stats"):
+    """Ask for the present state; `ticket` comes back in the answer."""
+
+    ticket: int
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
+    """End the engine process."""
+
+
+ToEngine = Hello | Submit | Cancel | GetStats | Shutdown
+
+
+class TokenScore(msgspec.Struct, frozen=True, array_like=True):
+    """A sampled token's log-probability and the most likely (id, log-probability) pairs."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+class SequenceDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one step gave one sequence. `scores` aligns with `token_ids` when logprobs were asked."""
+
+    request_id: str
+    token_ids: tuple[int, ...] = ()
+    scores: tuple[TokenScore, ...] = ()
+    finish_reason: str | None = None
+    stop_reason: int | None = None
+    num_cached_tokens: int = 0
+    queued_at: float = 0.0
+    scheduled_at: float = 0.0
+    error: str | None = None
+
+
+class StepResult(msgspec.Struct, frozen=True, tag="step"):
+    """One engine step: deltas of the front end's sequences and the step's own figures."""
+
+    deltas: tuple[SequenceDelta, ...]
+    finished_at: float
+    step_seconds: float
+    num_prompt_tokens: int = 0
+    num_generation_tokens: int = 0
+    prefix_query_tokens: int = 0
+    prefix_hit_tokens: int = 0
+    num_preemptions: int = 0
+    num_recomputed_tokens: int = 0
+
+
+class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
+    """The engine's state between two steps. Blocks exclude the padding block."""
+
+    num_running: int
+    num_waiting: int
+    blocks_total: int
+    blocks_free: int  # never used, or used and not cached
+    blocks_cached: int  # unreferenced, content kept for reuse
+    blocks_used: int
+    block_size: int
+    num_preemptions: int
+    num_evictions: int
+    ticket: int = 0
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of blocks that running requests hold, 0 to 1; cached blocks count as free."""
+        return self.blocks_used / self.blocks_total
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The model is loaded. `phases` are start-up seconds by name."""
+
+    phases: dict[str, float]
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The engine could not start; the process ends after this message."""
+
+    message: str
+
+
+FromEngine = StepResult | EngineStats | Ready | Failed

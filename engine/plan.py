@@ -1,0 +1,204 @@
+"""The memory plan: how many KV blocks there will be, computed before any weight is loaded.
+
+People wait minutes for weights only to read that their context does not fit; here that is known
+from the model's configuration in well under a second, together with the length that would fit.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .devices import choose_device, choose_dtype, free_memory, usable_cores
+from .errors import ConfigurationError
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..models.config import ModelConfig
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+DEFAULT_UTILIZATION = 0.9
+DEFAULT_CPU_KV_BYTES = 4 * 1024**3
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All that an engine needs to start; crosses to its process as JSON."""
+
+    model_path: str
+    device: str
+    dtype: str
+    block_size: int
+    num_blocks: int
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    long_prefill_token_threshold: int
+    enable_prefix_caching: bool
+    scheduling_policy: str
+    num_threads: int
+    log_level: str
+    log_format: str
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Where the device's memory goes, in bytes, and how many tokens that holds."""
+
+    device: str
+    dtype: str
+    free_bytes: int
+    weight_bytes: int
+    activation_bytes: int
+    kv_bytes: int
+    kv_bytes_per_token: int
+    block_size: int
+    num_blocks: int  # one of them is padding and holds no request's tokens
+    sized_by: str
+    max_model_len: int
+    model_max_len: int
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens of context that fit at once."""
+        return (self.num_blocks - 1) * self.block_size
+
+    @property
+    def longest_context(self) -> int:
+        """Longest single context that fits, whatever the model allows."""
+        return self.kv_tokens
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The plan as (name, value) pairs for people."""
+        return [
+            ("device, type", f"{self.device}, {self.dtype}"),
+            ("free memory", _gib(self.free_bytes)),
+            ("weights", _gib(self.weight_bytes)),
+            ("activations (estimate)", _gib(self.activation_bytes)),
+            ("KV cache", f"{_gib(self.kv_bytes)} (by {self.sized_by})"),
+            ("KV per token", f"{self.kv_bytes_per_token:,} bytes"),
+            ("blocks", f"{self.num_blocks - 1:,} of {self.block_size} tokens"),
+            ("tokens in cache", f"{self.kv_tokens:,}"),
+            ("longest context that fits", f"{min(self.longest_context, self.model_max_len):,}"),
+            ("--max-model-len", f"{self.max_model_len:,} (model: {self.model_max_len:,})"),
+            (
+                "full-length requests at once",
+                f"{self.kv_tokens / self.max_model_len:,.1f}",
+            ),
+        ]
+
+
+def make_plan(
+    settings: Settings, config: "ModelConfig", model_path: str
+) -> tuple[EngineConfig, MemoryPlan]:
+    """Resolve every open setting against the model and the device.
+
+    Raises ConfigurationError if the weights or the wanted context cannot fit; the message names
+    what would.
+    """
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.dtype, device)
+    cuda = device == "cuda"
+    max_num_seqs = settings.max_num_seqs or (256 if cuda else 64)
+    budget = settings.max_num_batched_tokens or max(max_num_seqs, 2048 if cuda else 512)
+    if budget < max_num_seqs:
+        raise ConfigurationError(
+            f"--max-num-batched-tokens {budget} is less than --max-num-seqs {max_num_seqs}: every "
+            "running sequence needs one token a step"
+        )
+
+    size = DTYPE_BYTES[dtype]
+    per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim * size
+    per_block = per_token * settings.block_size
+    weight_bytes = config.num_parameters * size
+    activation_bytes = _activation_bytes(config, budget, max_num_seqs, size)
+    free_bytes = free_memory(device)
+    kv_bytes, sized_by = _kv_budget(settings, device, free_bytes, weight_bytes + activation_bytes)
+    num_blocks = settings.num_blocks if settings.num_blocks is not None else kv_bytes // per_block
+    if settings.num_blocks is not None:
+        sized_by = "--num-blocks"
+    if num_blocks < 2:
+        raise ConfigurationError(
+            f"no room for KV blocks: {_gib(free_bytes)} are free on {device}, weights take "
+            f"{_gib(weight_bytes)}, activations {_gib(activation_bytes)}, and the smallest cache "
+            f"is 2 blocks of {per_block:,} bytes ({sized_by}); free memory, or give "
+            "--kv-cache-memory or a smaller --dtype"
+        )
+    if num_blocks * per_block > free_bytes:
+        raise ConfigurationError(
+            f"the KV cache of {_gib(num_blocks * per_block)} (by {sized_by}) is larger than the "
+            f"{_gib(free_bytes)} free on {device}; at most {free_bytes // per_block:,} blocks fit"
+        )
+
+    longest = (num_blocks - 1) * settings.block_size
+    model_max_len = config.max_position_embeddings
+    max_model_len = settings.max_model_len or min(model_max_len, longest)
+    if max_model_len > model_max_len:
+        raise ConfigurationError(
+            f"--max-model-len {max_model_len} is longer than the model's context of {model_max_len}"
+        )
+    if max_model_len > longest:
+        raise ConfigurationError(
+            f"--max-model-len {max_model_len} does not fit: the KV cache of {num_blocks - 1:,} "
+            f"blocks (by {sized_by}) holds {longest:,} tokens; use --max-model-len "
+            f"{min(longest, model_max_len)} or give it {_gib(per_token * max_model_len + per_block)}"
+            " with --kv-cache-memory"
+        )
+    threshold = settings.long_prefill_token_threshold
+    engine_config = EngineConfig(
+        model_path=model_path,
+        device=device,
+        dtype=dtype,
+        block_size=settings.block_size,
+        num_blocks=num_blocks,
+        max_model_len=max_model_len,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=budget,
+        long_prefill_token_threshold=max(1, budget // 2) if threshold is None else threshold,
+        enable_prefix_caching=settings.enable_prefix_caching,
+        scheduling_policy=settings.scheduling_policy,
+        num_threads=settings.num_threads or usable_cores(),
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+    )
+    plan = MemoryPlan(
+        device=device,
+        dtype=dtype,
+        free_bytes=free_bytes,
+        weight_bytes=weight_bytes,
+        activation_bytes=activation_bytes,
+        kv_bytes=num_blocks * per_block,
+        kv_bytes_per_token=per_token,
+        block_size=settings.block_size,
+        num_blocks=num_blocks,
+        sized_by=sized_by,
+        max_model_len=max_model_len,
+        model_max_len=model_max_len,
+    )
+    return engine_config, plan
+
+
+def _kv_budget(
+    settings: Settings, device: str, free_bytes: int, other_bytes: int
+) -> tuple[int, str]:
+    if settings.kv_cache_memory is not None:
+        return settings.kv_cache_memory, "--kv-cache-memory"
+    share = settings.gpu_memory_utilization or DEFAULT_UTILIZATION
+    room = max(0, int(free_bytes * share) - other_bytes)
+    if settings.gpu_memory_utilization is None and device == "cpu":
+        return min(room, DEFAULT_CPU_KV_BYTES), "default for CPU"
+    return room, f"--gpu-memory-utilization {share}"
+
+
+def _activation_bytes(config: "ModelConfig", tokens: int, sequences: int, size: int) -> int:
+    """Rough peak of a step: the widest layer's inputs and outputs, and float32 logits thrice."""
+    heads = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
+    per_token = 4 * config.hidden_size + 3 * config.intermediate_size + 2 * heads
+    return tokens * per_token * size + 3 * sequences * config.vocab_size * 4
+
+
+def _gib(num_bytes: int) -> str:
+    return (
+        f"{num_bytes / 1024**3:,.2f} GiB"
+        if num_bytes >= 1024**3
+        else f"{num_bytes / 1024**2:,.1f} MiB"
+    )

@@ -1,0 +1,170 @@
+"""The engine process: `python -m octavo.engine.process ADDRESS` with an EngineConfig on standard input.
+
+One thread, one loop: take messages, run a step, send what it gave. It binds a ZeroMQ ROUTER at
+ADDRESS, to which any number of front ends connect; a sequence belongs to the front end that
+submitted it. It ends when told to, or when its parent process is gone.
+"""
+
+import logging
+import os
+import signal
+import sys
+
+import msgspec
+import zmq
+
+from .core import EngineCore, load_core
+from .logs import configure_logging
+from .messages import (
+    Cancel,
+    Failed,
+    FromEngine,
+    GetStats,
+    Hello,
+    Ready,
+    SequenceDelta,
+    Shutdown,
+    StepResult,
+    Submit,
+    ToEngine,
+)
+from .plan import EngineConfig
+
+logger = logging.getLogger(__name__)
+
+IDLE_POLL_MS = 500
+MAX_MESSAGES_BETWEEN_STEPS = 256
+
+
+class EngineLoop:
+    """Serves front ends with one EngineCore until told to stop."""
+
+    def __init__(self, core: EngineCore, socket: zmq.Socket[bytes], ready: Ready) -> None:
+        self._core = core
+        self._socket = socket
+        self._ready = ready
+        self._owners: dict[str, bytes] = {}
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(ToEngine)
+        self._stopping = False
+        self._parent = os.getppid()
+
+    def run(self) -> None:
+        """Loop until Shutdown or until the parent process is gone."""
+        while not self._stopping:
+            self._receive(timeout_ms=0 if self._core.has_work else IDLE_POLL_MS)
+            if self._core.has_work:
+                self._publish(self._core.step())
+            if os.getppid() != self._parent:
+                logger.warning("the front end is gone; the engine ends")
+                return
+
+    def _receive(self, timeout_ms: int) -> None:
+        """Handle what has arrived, waiting up to `timeout_ms` for the first message only."""
+        if not self._socket.poll(timeout_ms):
+            return
+        for _ in range(MAX_MESSAGES_BETWEEN_STEPS):
+            try:
+                sender, payload = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            except ValueError:
+                logger.error("dropped a message that is not (sender, payload)")
+                continue
+            try:
+                message = self._decoder.decode(payload)
+            except (msgspec.MsgspecError, ValueError) as error:
+                logger.error("dropped a malformed message of %d bytes: %s", len(payload), error)
+                continue
+            self._handle(sender, message)
+
+    def _handle(self, sender: bytes, message: ToEngine) -> None:
+        match message:
+            case Submit():
+                self._submit(sender, message)
+            case Cancel():
+                self._deliver(self._core.cancel(message.request_ids))
+            case GetStats():
+                self._send(sender, self._core.stats(message.ticket))
+            case Hello():
+                self._send(sender, self._ready)
+            case Shutdown():
+                self._stopping = True
+
+    def _submit(self, sender: bytes, submit: Submit) -> None:
+        try:
+            self._core.add(submit)
+        except ValueError as error:
+            refused = SequenceDelta(submit.request_id, finish_reason="error", error=str(error))
+            self._send(sender, _only_deltas([refused]))
+            return
+        self._owners[submit.request_id] = sender
+
+    def _publish(self, result: StepResult) -> None:
+        """Send each front end its own deltas; the step's figures go to every one that has some."""
+        shares: dict[bytes, list[SequenceDelta]] = {}
+        for delta in result.deltas:
+            shares.setdefault(self._owner(delta), []).append(delta)
+        if len(shares) == 1:
+            self._send(next(iter(shares)), result)
+            return
+        if not shares:  # a chunk of a long prompt: the figures still count
+            owner = next(iter(self._owners.values()), None)
+            if owner is not None:
+                self._send(owner, result)
+            return
+        whole = result
+        for sender, deltas in shares.items():
+            self._send(sender, msgspec.structs.replace(whole, deltas=tuple(deltas)))
+            whole = _only_deltas([], result.finished_at)  # figures count once
+
+    def _deliver(self, deltas: list[SequenceDelta]) -> None:
+        for delta in deltas:
+            self._send(self._owner(delta), _only_deltas([delta]))
+
+    def _owner(self, delta: SequenceDelta) -> bytes:
+        if delta.finish_reason is None:
+            return self._owners[delta.request_id]
+        return self._owners.pop(delta.request_id)
+
+    def _send(self, receiver: bytes, message: FromEngine) -> None:
+        self._socket.send_multipart([receiver, self._encoder.encode(message)])
+
+
+def _only_deltas(deltas: list[SequenceDelta], at: float = 0.0) -> StepResult:
+    return StepResult(deltas=tuple(deltas), finished_at=at, step_seconds=0.0)
+
+
+def main() -> None:
+    """Entry point of the process: load, announce, serve."""
+    # Ctrl-C reaches the whole process group; the front end decides when the engine stops.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    config = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineConfig)
+    configure_logging(config.log_level, config.log_format)
+    context = zmq.Context()
+    socket = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.LINGER, 1000)
+    socket.bind(sys.argv[1])
+    try:
+        try:
+            core, phases = load_core(config)
+        except Exception as error:
+            logger.debug("start failed", exc_info=True)
+            _announce_failure(socket, error)
+            sys.exit(1)
+        EngineLoop(core, socket, Ready(phases)).run()
+    finally:
+        socket.close()
+        context.term()
+
+
+def _announce_failure(socket: "zmq.Socket[bytes]", error: Exception) -> None:
+    """Tell the front end, once it says hello, why there will be no engine."""
+    if socket.poll(10_000):
+        sender = socket.recv_multipart()[0]
+        message = Failed(f"{type(error).__name__}: {error}")
+        socket.send_multipart([sender, msgspec.msgpack.encode(message)])
+
+
+if __name__ == "__main__":
+    main()

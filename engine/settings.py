@@ -1,0 +1,216 @@
+"""Every setting of Octavo, in one model with one source of defaults.
+
+Order of precedence: command line (passed to the constructor), environment (`OCTAVO_…`), YAML file
+(`--config`), the defaults here. Nothing else in Octavo reads the environment. Flags that exist in
+vLLM with the same meaning bear vLLM's name.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from .errors import ConfigurationError
+
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*$", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_bytes(value: object) -> object:
+    """Turn "2GiB", "500MB" or "1048576" into bytes; "GiB" is 1024-based, "GB" is 1000-based."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.match(value)
+    if match is None:
+        raise ValueError(f"{value!r} is not a size; write bytes, or a number with a unit like 2GiB")
+    number, unit, binary = match.groups()
+    base = 1024 if binary or not unit else 1000
+    return int(float(number) * base ** _POWERS[unit.lower()])
+
+
+ByteSize = Annotated[int, BeforeValidator(parse_bytes)]
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+# NoDecode: the environment gives a plain comma-separated string, not JSON.
+Names = Annotated[list[str], NoDecode, BeforeValidator(_split_commas)]
+
+
+class Settings(BaseSettings):
+    """All settings of the server and the engine. Raises ConfigurationError through `load`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OCTAVO_",
+        extra="ignore",
+        frozen=True,
+        protected_namespaces=(),
+        cli_parse_args=False,
+    )
+
+    # Model
+    model: str | None = Field(
+        None, description="Folder, .gguf file or Hugging Face name; unset: the embedded model."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit on the Hugging Face hub.")
+    served_model_name: Names = Field(
+        default_factory=list, description="Name(s) in the API; the first one labels the metrics."
+    )
+    cache_dir: Path = Field(
+        Path("~/.cache/octavo"), description="Where the embedded model is kept."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Type of weights, activations and KV cache; auto: best for the device."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
+    chat_template: Path | None = Field(
+        None, description="File with a Jinja chat template, instead of the model's own."
+    )
+
+    # Server
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    api_key: Names = Field(
+        default_factory=list, description="Key(s) that clients must send as Bearer token."
+    )
+    max_body_bytes: ByteSize = Field(
+        8 * 1024**2, ge=1024, description="Largest request body; beyond it 413."
+    )
+    max_queued_requests: int = Field(
+        1024, ge=0, description="Choices that may wait beyond the running ones; beyond it 503."
+    )
+    metrics_prefix: str = Field(
+        "octavo_", description="Prefix of metric names; `vllm:` fits vLLM's dashboards."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Log level."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Log lines as text or JSON.")
+
+    # Memory
+    max_model_len: int | None = Field(
+        None, ge=1, description="Longest context in tokens; unset: the model's, or what fits."
+    )
+    block_size: int = Field(16, ge=1, le=1024, description="Tokens in a KV block.")
+    gpu_memory_utilization: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="Share of free memory for weights and KV; unset: 0.9 (CPU: at most 4 GiB of KV).",
+    )
+    kv_cache_memory: ByteSize | None = Field(
+        None, ge=1, description="Bytes for the KV cache, like 2GiB, instead of a share of memory."
+    )
+    num_blocks: int | None = Field(
+        None, ge=2, description="Number of KV blocks, instead of a size; one is kept as padding."
+    )
+    enable_prefix_caching: bool = Field(
+        True, description="Reuse the KV of equal prompt beginnings."
+    )
+
+    # Scheduling
+    max_num_seqs: int | None = Field(
+        None, ge=1, description="Sequences that run at once; unset: 256 on CUDA, 64 on CPU."
+    )
+    max_num_batched_tokens: int | None = Field(
+        None, ge=1, description="Tokens computed in a step; unset: 2048 on CUDA, 512 on CPU."
+    )
+    long_prefill_token_threshold: int | None = Field(
+        None,
+        ge=0,
+        description="Most prompt tokens of one request in a step while others wait; 0: no cap; "
+        "unset: half of --max-num-batched-tokens.",
+    )
+    scheduling_policy: Literal["fcfs", "priority"] = Field(
+        "fcfs", description="Who is admitted first: first come, or lowest `priority` value."
+    )
+    num_threads: int | None = Field(
+        None, ge=1, description="CPU threads of the engine; unset: the cores it may use."
+    )
+
+    @field_validator("metrics_prefix")
+    @classmethod
+    def _prefix_is_a_metric_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-zA-Z_:][a-zA-Z0-9_:]*", value):
+            raise ValueError(f"{value!r} cannot begin a Prometheus metric name")
+        return value
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line over environment; `load` adds the YAML file beneath."""
+        return init_settings, env_settings
+
+    @classmethod
+    def load(cls, overrides: dict[str, Any], config_file: Path | None = None) -> "Settings":
+        """Settings from the command line's `overrides`, the environment and a YAML file.
+
+        Raises ConfigurationError that names the flag, the value and the rule it breaks.
+        """
+        settings_cls = cls if config_file is None else _with_yaml(config_file)
+        try:
+            return settings_cls(**overrides)
+        except ValidationError as error:
+            raise ConfigurationError(_explain(error)) from None
+
+
+def _with_yaml(path: Path) -> type[Settings]:
+    if not path.is_file():
+        raise ConfigurationError(f"--config {path}: no such file")
+
+    class SettingsWithFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            from yaml import YAMLError
+
+            try:
+                document = YamlConfigSettingsSource(settings_cls, yaml_file=path)
+            except (YAMLError, UnicodeDecodeError, ValueError, TypeError) as error:
+                raise ConfigurationError(f"--config {path}: not a YAML mapping: {error}") from None
+            unknown = sorted(set(document.yaml_data) - set(Settings.model_fields))
+            if unknown:
+                raise ConfigurationError(
+                    f"--config {path}: unknown setting(s) {', '.join(unknown)}"
+                )
+            return init_settings, env_settings, document
+
+    return SettingsWithFile
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        flag = name if name == "model" else "--" + name.replace("_", "-")
+        lines.append(f"{flag}: {problem['msg']} (got {problem['input']!r})")
+    return "\n".join(lines)
