@@ -124,7 +124,7 @@ class AsyncEngine:
         )
 
     def check_capacity(self, num_sequences: int) -> None:
-        """Raise OverloadedError if so many more choices would wait, EngineDeadError if not ready."""
+        """Raise OverloadedError if the queue has no room for them, EngineDeadError if not ready."""
         if not self.is_ready:
             raise EngineDeadError("the engine is not ready")
         limit = self.config.max_num_seqs + self.settings.max_queued_requests

@@ -134,7 +134,7 @@ class EngineClient:
             self._send(Cancel(request_ids))
 
     async def stats(self) -> EngineStats:
-        """The engine's state after its present step. Raises EngineDeadError if it does not answer."""
+        """The engine's state after its present step. Raises EngineDeadError without an answer."""
         if not self.is_ready:
             raise EngineDeadError("the engine is not running")
         ticket = next(self._tickets)

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 from ..models.batch import SampledToken, SequenceInput
 from ..models.sampling_spec import SamplingSpec
 from ..paged_cache import BlockPool
-from ..scheduler import Batch, FinishReason, Request, RequestUpdate, Scheduler, StopRule
+from ..scheduler import (
+    Batch,
+    FinishReason,
+    Request,
+    RequestUpdate,
+    ScheduledRequest,
+    Scheduler,
+    StopRule,
+)
 from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
 from .plan import EngineConfig
 
@@ -82,7 +90,7 @@ class EngineCore:
         self._lives[submit.request_id] = _Life(queued_at=time.monotonic())
 
     def cancel(self, request_ids: list[str]) -> list[SequenceDelta]:
-        """End these sequences now; their blocks are free when this returns. Unknown ids are ignored."""
+        """End these sequences now; their blocks are free when this returns. Ignores unknown ids."""
         ended = []
         for request_id in request_ids:
             if self._scheduler.cancel(request_id):
@@ -254,8 +262,15 @@ def _sampling_spec(submit: Submit) -> SamplingSpec:
     )
 
 
-def _input(item: SequenceInput) -> SequenceInput:
-    return item
+def _input(item: ScheduledRequest) -> SequenceInput:
+    return SequenceInput(
+        request_id=item.request_id,
+        token_ids=item.token_ids,
+        start=item.start,
+        first_block=item.first_block,
+        new_block_ids=item.new_block_ids,
+        samples=item.samples,
+    )
 
 
 def _score(token: SampledToken) -> TokenScore:

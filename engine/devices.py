@@ -1,4 +1,4 @@
-"""What the device offers, read without importing torch: its kind, its free memory, its best type."""
+"""What the device offers, read without importing torch: kind, free memory, best type."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ def choose_device(wanted: str) -> str:
 
 
 def choose_dtype(wanted: str, device: str) -> str:
-    """`wanted` (auto or a type's name) as a type's name: bfloat16 where the device multiplies it."""
+    """`wanted` (or for auto the device's best) type's name: bfloat16 where it multiplies that."""
     if wanted != "auto":
         return wanted
     if device == "cuda":

@@ -1,4 +1,4 @@
-"""What can go wrong with a request, as a short hierarchy. `server/` maps each to a status in one place."""
+"""What can go wrong with a request. `server/` maps each class to a status, in one place."""
 
 
 class OctavoError(Exception):
@@ -26,7 +26,7 @@ class NotFoundError(OctavoError):
 
 
 class OverloadedError(OctavoError):
-    """A limit on waiting work is reached; the client may try again after `retry_after_s` seconds."""
+    """A limit on waiting work is reached; the client may retry after `retry_after_s` seconds."""
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)

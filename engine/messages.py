@@ -53,7 +53,7 @@ class TokenScore(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SequenceDelta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one step gave one sequence. `scores` aligns with `token_ids` when logprobs were asked."""
+    """What one step gave one sequence. `scores` aligns with `token_ids`, empty if not asked."""
 
     request_id: str
     token_ids: tuple[int, ...] = ()

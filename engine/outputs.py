@@ -15,7 +15,7 @@ class TopLogprob:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A generated token's log-probability, and the most likely tokens at its position (best first)."""
+    """A generated token's log-probability, and the likeliest tokens in its place, best first."""
 
     token_id: int
     logprob: float

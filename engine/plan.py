@@ -140,8 +140,8 @@ def make_plan(
         raise ConfigurationError(
             f"--max-model-len {max_model_len} does not fit: the KV cache of {num_blocks - 1:,} "
             f"blocks (by {sized_by}) holds {longest:,} tokens; use --max-model-len "
-            f"{min(longest, model_max_len)} or give it {_gib(per_token * max_model_len + per_block)}"
-            " with --kv-cache-memory"
+            f"{min(longest, model_max_len)} or give --kv-cache-memory "
+            f"{_gib(per_token * max_model_len + per_block)}"
         )
     threshold = settings.long_prefill_token_threshold
     engine_config = EngineConfig(

@@ -57,7 +57,7 @@ def make_sequences(
     priority: int = 0,
     cache_salt: str = "",
 ) -> list[Submit]:
-    """One Submit per choice; choice i draws with seed + i. `params` come from `validate_request`."""
+    """One Submit a choice; choice i draws with seed + i. `params` come from `validate_request`."""
     assert params.max_tokens is not None
     seed = secrets.randbits(64) if params.seed is None or params.seed == -1 else params.seed
     bad_words = _bad_word_ids(params.bad_words, tokenizer)

@@ -1,4 +1,4 @@
-"""The engine process: `python -m octavo.engine.process ADDRESS` with an EngineConfig on standard input.
+"""The engine process: `python -m octavo.engine.process ADDRESS`, an EngineConfig on its stdin.
 
 One thread, one loop: take messages, run a step, send what it gave. It binds a ZeroMQ ROUTER at
 ADDRESS, to which any number of front ends connect; a sequence belongs to the front end that

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(total: int, visible: bool) -> Iterator[Callable[[], None]]:
-    """Show how many of `total` prompts' choices are done; the value given out advances it by one."""
+    """Show how many of `total` choices are done; the value given out advances it by one."""
     if not visible:
         yield lambda: None
         return

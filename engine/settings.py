@@ -108,7 +108,7 @@ class Settings(BaseSettings):
         None,
         gt=0.0,
         le=1.0,
-        description="Share of free memory for weights and KV; unset: 0.9 (CPU: at most 4 GiB of KV).",
+        description="Share of free memory for weights and KV; unset: 0.9 (CPU: 4 GiB of KV at most).",
     )
     kv_cache_memory: ByteSize | None = Field(
         None, ge=1, description="Bytes for the KV cache, like 2GiB, instead of a share of memory."

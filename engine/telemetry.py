@@ -1,7 +1,7 @@
 """What the engine client tells whoever keeps the metrics, in plain values.
 
-Clocks: TTFT and end-to-end start when the front end received the request; queue, prefill, decode and
-inference are intervals of the engine's monotonic clock. Names follow vLLM's metrics documentation.
+Clocks: TTFT and end-to-end start when the front end received the request; the other intervals are
+those of the engine's monotonic clock. Names follow vLLM's metrics documentation.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,21 @@
+"""Which tokens run in the next step: admission, chunking, preemption, stopping.
+
+Pure Python on the bookkeeping half of `paged_cache`. Torch, text, clocks and sockets must never
+come in, so that the scheduler can be simulated, fuzzed and read on its own.
+"""
+
+from .batch import Batch, RequestUpdate, ScheduledRequest
+from .request import Finish, FinishReason, Request, RequestStatus, StopRule
+from .scheduler import Scheduler
+
+__all__ = [
+    "Batch",
+    "Finish",
+    "FinishReason",
+    "Request",
+    "RequestStatus",
+    "RequestUpdate",
+    "ScheduledRequest",
+    "Scheduler",
+    "StopRule",
+]

