@@ -108,7 +108,7 @@ class Settings(BaseSettings):
         None,
         gt=0.0,
         le=1.0,
-        description="Share of free memory for weights and KV; unset: 0.9 (CPU: 4 GiB of KV at most).",
+        description="Share of free memory to use; unset: 0.9 (but on a CPU at most 4 GiB of KV).",
     )
     kv_cache_memory: ByteSize | None = Field(
         None, ge=1, description="Bytes for the KV cache, like 2GiB, instead of a share of memory."

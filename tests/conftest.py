@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from octavo.engine.settings import Settings
 from octavo.models.resolve import resolve_model
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from octavo import LLM
 
 NUM_TOKENS = 64

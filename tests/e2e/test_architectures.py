@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from octavo import LLM, SamplingParams
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from octavo import LLM, SamplingParams
 
 VOCAB_SIZE = 320
 SIZES: dict[str, Any] = {

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from octavo import LLM, SamplingParams
 
 pytestmark = pytest.mark.slow
@@ -46,9 +47,7 @@ def test_with_prompts_computed_in_chunks(
     prompts: list[list[int]],
     expected: list[tuple[int, ...]],
 ) -> None:
-    llm = make_llm(
-        smollm2_gguf, max_num_batched_tokens=64, max_num_seqs=32, kv_cache_memory="1GiB"
-    )
+    llm = make_llm(smollm2_gguf, max_num_batched_tokens=64, max_num_seqs=32, kv_cache_memory="1GiB")
     assert tokens_of(llm, prompts) == expected
 
 

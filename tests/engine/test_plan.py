@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from octavo.engine.build import plan_model
 from octavo.engine.errors import ConfigurationError
 from octavo.engine.settings import Settings

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from octavo.engine.errors import BadRequestError
 from octavo.engine.sampling_params import SamplingParams
 

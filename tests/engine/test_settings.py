@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from octavo.engine.errors import ConfigurationError
 from octavo.engine.settings import Settings, parse_bytes
 
