@@ -17,16 +17,16 @@ class OutputAssembler:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        prompt_token_ids: list[int],
+        num_prompt_tokens: int,
         params: SamplingParams,
         index: int,
     ) -> None:
         self._tokenizer = tokenizer
         self._index = index
-        self._num_prompt_tokens = len(prompt_token_ids)
+        self._num_prompt_tokens = num_prompt_tokens
         self._wants_logprobs = params.logprobs is not None
         self._detokenizer = Detokenizer(
-            tokenizer, prompt_token_ids, skip_special_tokens=params.skip_special_tokens
+            tokenizer, skip_special_tokens=params.skip_special_tokens
         )
         self._matcher = (
             StopStringMatcher(params.stop, include=params.include_stop_str_in_output)

@@ -166,7 +166,7 @@ class AsyncEngine:
         self._client.submit(sequences)
         for index, sequence in enumerate(sequences):
             self._sequences[sequence.request_id] = _Sequence(
-                assembler=OutputAssembler(self.tokenizer, prompt_token_ids, params, index),
+                assembler=OutputAssembler(self.tokenizer, len(prompt_token_ids), params, index),
                 inbox=inbox,
                 prompt_tokens=len(prompt_token_ids),
                 max_tokens=sequence.max_tokens,

@@ -156,6 +156,8 @@ class EngineCore:
         for request_id in batch.admitted:
             life = self._lives[request_id]
             life.scheduled_at = life.scheduled_at or now
+        for request_id in batch.preempted:
+            self._runner.release_row(request_id)
         if batch.preempted and now >= self._next_preemption_log:
             self._next_preemption_log = now + PREEMPTION_LOG_INTERVAL_S
             logger.warning(
@@ -226,7 +228,6 @@ def load_core(config: EngineConfig) -> tuple[EngineCore, dict[str, float]]:
         block_size=config.block_size,
         num_blocks=config.num_blocks,
         max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens,
         max_model_len=config.max_model_len,
     )
     lap("load model")

@@ -105,7 +105,7 @@ class _Run:
             sequences = make_sequences(llm._next_id(), ids, one, llm.tokenizer)
             choices = []
             for index, sequence in enumerate(sequences):
-                choice = _Choice(OutputAssembler(llm.tokenizer, ids, one, index))
+                choice = _Choice(OutputAssembler(llm.tokenizer, len(ids), one, index))
                 self._open[sequence.request_id] = choice
                 choices.append(choice)
             self._choices.append(choices)

@@ -8,9 +8,7 @@ BlockHash = bytes
 """A SHA-256 digest, 32 bytes."""
 
 
-def hash_block(
-    parent: BlockHash | None, token_ids: Sequence[int], extra: bytes = b""
-) -> BlockHash:
+def hash_block(parent: BlockHash | None, token_ids: Sequence[int], extra: bytes = b"") -> BlockHash:
     """Hash one full block, given the hash of the block before it (None for the first).
 
     `extra` is what besides tokens decides the content (model, LoRA, tenant salt); give it with the

@@ -20,10 +20,9 @@ class BlockTable:
         self.blocks: list[Block] = []
         self.hashes: list[BlockHash] = []
 
-    @property
-    def block_ids(self) -> list[int]:
-        """The row that the runner keeps for this request."""
-        return [block.block_id for block in self.blocks]
+    def block_ids(self, start: int = 0) -> list[int]:
+        """Ids of the blocks from index `start` on."""
+        return [block.block_id for block in self.blocks[start:]]
 
     def append(self, blocks: Iterable[Block]) -> None:
         """Add blocks at the end; a table never changes in the middle."""

@@ -28,10 +28,10 @@ class ScheduledRequest:
 class Batch:
     """One step: what to compute (decodes first, then prefills) and what was decided.
 
-    `admitted` holds first admissions and resumptions alike. `num_prompt_tokens` counts prompt
-    tokens computed in this step, `recomputed_tokens` the tokens among all that had been computed
-    before and were lost to preemption. The prefix counters are in tokens and count a request once,
-    at its first admission.
+    `admitted` holds first admissions and resumptions alike. Of the `num_tokens` computed,
+    `recomputed_tokens` had been computed before and were lost to preemption, `num_prompt_tokens`
+    are tokens of prompts computed for the first time, and the rest were sampled. The prefix
+    counters are in tokens and count a request once, at its first admission.
     """
 
     scheduled: tuple[ScheduledRequest, ...]

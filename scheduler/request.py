@@ -77,8 +77,8 @@ class Request:
 
     __slots__ = (
         "__weakref__",
-        "hash_extra",
         "key",
+        "num_announced_blocks",
         "num_cached_tokens",
         "num_computed_tokens",
         "num_ever_computed_tokens",
@@ -105,7 +105,6 @@ class Request:
     ) -> None:
         self.request_id = request_id
         self.stop_rule = stop_rule
-        self.hash_extra = hash_extra
         self.use_prefix_cache = use_prefix_cache
         self.key: SchedulingKey = (priority, arrival_time, 0)
         self.status = RequestStatus.WAITING
@@ -114,7 +113,8 @@ class Request:
         self.num_prompt_tokens = len(self.token_ids)
         self.num_computed_tokens = 0
         self.num_ever_computed_tokens = 0  # the most that num_computed_tokens has been
-        self.num_cached_tokens = 0
+        self.num_announced_blocks = 0  # blocks of the table that a batch has told the runner of
+        self.num_cached_tokens = 0  # prefix hit of the first admission
         self.num_preemptions = 0
 
     @property

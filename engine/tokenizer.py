@@ -1,0 +1,92 @@
+"""Text to token ids and back, over a `tokenizers` object. Imports no torch."""
+
+import json
+from functools import cached_property
+
+from ..models.tokenizer_files import TokenizerFiles
+
+_SPACE_MARK = "▁"
+
+
+class Tokenizer:
+    """The served model's tokenizer. `chat_template` overrides the model's own."""
+
+    def __init__(self, files: TokenizerFiles, chat_template: str | None = None) -> None:
+        self._tokenizer = files.tokenizer
+        self._tokenizer.encode_special_tokens = False  # "<|im_end|>" in a text is that token
+        self.chat_template = files.chat_template if chat_template is None else chat_template
+        self.bos_token = files.bos_token
+        self.eos_token = files.eos_token
+        self.bos_token_id = files.bos_token_id
+        self.eos_token_ids = files.eos_token_ids
+        self.generation_defaults = files.generation_defaults
+        added = files.tokenizer.get_added_tokens_decoder()
+        self._added = {token_id: token.content for token_id, token in added.items()}
+        self.special_ids = frozenset(i for i, token in added.items() if token.special)
+        self._spelling = _spelling_of(files.tokenizer.decoder)
+        self._bytes: dict[int, bytes] = {}
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """Number of tokens the tokenizer knows; the model's may be larger by padding."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        """Token ids of a text; special tokens (a leading BOS, say) only where the model wants them."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        return ids
+
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
+        """The text of token ids; bytes that are no UTF-8 become U+FFFD."""
+        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
+        return text
+
+    def token_text(self, token_id: int) -> str:
+        """The text of one token on its own; half a character shows as U+FFFD."""
+        return self.token_bytes(token_id).decode("utf-8", "replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token adds to a text. Ids the tokenizer does not know add none."""
+        known = self._bytes.get(token_id)
+        if known is None:
+            known = self._bytes[token_id] = self._spell(token_id)
+        return known
+
+    def _spell(self, token_id: int) -> bytes:
+        if token_id in self._added:
+            return self._added[token_id].encode()
+        text = self._tokenizer.id_to_token(token_id)
+        if text is None:
+            return b""
+        if self._spelling == "bytes":
+            try:
+                return bytes(_BYTE_OF_CHARACTER[character] for character in text)
+            except KeyError:
+                return str(text).encode()
+        if self._spelling == "pieces":
+            if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+                return bytes.fromhex(text[3:5])
+            return str(text).replace(_SPACE_MARK, " ").encode()
+        return str(text).encode()
+
+
+def _spelling_of(decoder: object) -> str:
+    """How tokens spell text: "bytes" (byte-level BPE), "pieces" (SentencePiece) or "plain"."""
+    if decoder is None:
+        return "plain"
+    state = json.dumps(json.loads(decoder.__getstate__()), ensure_ascii=False)  # type: ignore[attr-defined]
+    if '"ByteLevel"' in state:
+        return "bytes"
+    return "pieces" if '"ByteFallback"' in state or _SPACE_MARK in state else "plain"
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-in for each byte: itself if printable, else from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    alphabet.update({chr(256 + i): byte for i, byte in enumerate(others)})
+    return alphabet
+
+
+_BYTE_OF_CHARACTER = _byte_alphabet()

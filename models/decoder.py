@@ -1,0 +1,246 @@
+"""The decoder of Llama, Mistral, Qwen2 and Qwen3: one file, weights fused, attention paged."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..kernels import (
+    AttentionPlan,
+    add_rms_norm,
+    paged_attention,
+    rms_norm,
+    rotate,
+    silu_mul,
+    write_kv,
+)
+from ..paged_cache.kv_tensors import KVCache
+from .config import ModelConfig, RopeScaling
+from .errors import ModelFormatError
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Weights of one layer. Fused: qkv is Q, K, V stacked by rows; gate_up is gate and up."""
+
+    input_norm: Tensor  # [hidden]
+    qkv: Tensor  # [(heads + 2 * kv_heads) * head_dim, hidden]
+    qkv_bias: Tensor | None
+    q_norm: Tensor | None  # [head_dim]
+    k_norm: Tensor | None
+    output: Tensor  # [hidden, heads * head_dim]
+    output_bias: Tensor | None
+    post_norm: Tensor  # [hidden]
+    gate_up: Tensor  # [2 * intermediate, hidden]
+    gate_up_bias: Tensor | None
+    down: Tensor  # [hidden, intermediate]
+    down_bias: Tensor | None
+
+
+class Decoder:
+    """A loaded decoder. Weights are in `dtype` on `device`; rotary angles reach `max_positions`.
+
+    Raises ModelFormatError if a tensor is missing, of a wrong shape, or belongs to no layer.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tensors: Iterable[tuple[str, Tensor]],
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        max_positions: int,
+    ) -> None:
+        self.config = config
+        store = _Store(tensors, dtype, device)
+        heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
+        hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
+        self._embedding = store.take("model.embed_tokens.weight", (vocab, hidden))
+        self._norm = store.take("model.norm.weight", (hidden,))
+        self._layers = []
+        for index in range(config.num_layers):
+            name = f"model.layers.{index}."
+            attention, mlp = name + "self_attn.", name + "mlp."
+            rows = ((heads * width,), (kv_heads * width,), (kv_heads * width,))
+            qkv = [attention + part for part in ("q_proj", "k_proj", "v_proj")]
+            gate_up = [mlp + part for part in ("gate_proj", "up_proj")]
+            self._layers.append(
+                Layer(
+                    input_norm=store.take(name + "input_layernorm.weight", (hidden,)),
+                    qkv=store.fuse(qkv, "weight", [(*r, hidden) for r in rows]),
+                    qkv_bias=store.fuse(qkv, "bias", rows) if config.qkv_bias else None,
+                    q_norm=(
+                        store.take(attention + "q_norm.weight", (width,)) if config.qk_norm else None
+                    ),
+                    k_norm=(
+                        store.take(attention + "k_norm.weight", (width,)) if config.qk_norm else None
+                    ),
+                    output=store.take(attention + "o_proj.weight", (hidden, heads * width)),
+                    output_bias=(
+                        store.take(attention + "o_proj.bias", (hidden,)) if config.o_bias else None
+                    ),
+                    post_norm=store.take(name + "post_attention_layernorm.weight", (hidden,)),
+                    gate_up=store.fuse(gate_up, "weight", [(inner, hidden)] * 2),
+                    gate_up_bias=(
+                        store.fuse(gate_up, "bias", [(inner,)] * 2) if config.mlp_bias else None
+                    ),
+                    down=store.take(mlp + "down_proj.weight", (hidden, inner)),
+                    down_bias=(
+                        store.take(mlp + "down_proj.bias", (hidden,)) if config.mlp_bias else None
+                    ),
+                )
+            )
+        if config.tie_word_embeddings:
+            store.discard("lm_head.weight")
+            self._head = self._embedding
+        else:
+            self._head = store.take("lm_head.weight", (vocab, hidden))
+        store.check_empty()
+        frequencies, factor = rotary_frequencies(config)
+        angles = torch.outer(torch.arange(max_positions).float(), frequencies)
+        self._cos = (angles.cos() * factor).to(device, dtype)  # [max_positions, head_dim / 2]
+        self._sin = (angles.sin() * factor).to(device, dtype)
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        plan: AttentionPlan,
+        cache: KVCache,
+    ) -> Tensor:
+        """Compute new tokens, storing their keys and values; all int64 inputs are [tokens].
+
+        Returns the last layer's normed states [tokens, hidden]. Within each layer all keys and
+        values are written before any is read, so that sequences of one step may share blocks.
+        """
+        config = self.config
+        heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
+        sizes = (heads * width, kv_heads * width, kv_heads * width)
+        scale = width**-0.5
+        cos = self._cos[positions].repeat(1, 2)[:, None]  # [tokens, 1, head_dim]
+        sin = self._sin[positions].repeat(1, 2)[:, None]
+        residual = self._embedding[token_ids]  # [tokens, hidden]
+        states = rms_norm(residual, self._layers[0].input_norm, config.rms_norm_eps)
+        for index, layer in enumerate(self._layers):
+            if index > 0:
+                states, residual = add_rms_norm(
+                    states, residual, layer.input_norm, config.rms_norm_eps
+                )
+            query, key, value = F.linear(states, layer.qkv, layer.qkv_bias).split(sizes, dim=-1)
+            query = query.unflatten(-1, (heads, width))  # [tokens, heads, head_dim]
+            key = key.unflatten(-1, (kv_heads, width))
+            value = value.unflatten(-1, (kv_heads, width))
+            if layer.q_norm is not None and layer.k_norm is not None:
+                query = rms_norm(query, layer.q_norm, config.rms_norm_eps)
+                key = rms_norm(key, layer.k_norm, config.rms_norm_eps)
+            keys, values = cache.layer(index)
+            write_kv(rotate(key, cos, sin), value, keys, values, slots)
+            attended = paged_attention(
+                rotate(query, cos, sin), keys, values, plan, scale, config.windows[index]
+            )
+            states = F.linear(attended.flatten(1), layer.output, layer.output_bias)
+            states, residual = add_rms_norm(states, residual, layer.post_norm, config.rms_norm_eps)
+            inner = silu_mul(F.linear(states, layer.gate_up, layer.gate_up_bias))
+            states = F.linear(inner, layer.down, layer.down_bias)
+        return add_rms_norm(states, residual, self._norm, config.rms_norm_eps)[0]
+
+    def logits(self, states: Tensor) -> Tensor:
+        """[rows, hidden] to float32 logits [rows, vocab]."""
+        return F.linear(states, self._head).float()
+
+
+class _Store:
+    """Tensors waiting to be taken by the layers; what is fused is copied once."""
+
+    def __init__(
+        self, tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._tensors = {
+            name: tensor.to(device=device, dtype=dtype)
+            for name, tensor in tensors
+            if not name.endswith("rotary_emb.inv_freq")
+        }
+
+    def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        tensor = self._tensors.pop(name, None)
+        if tensor is None:
+            raise ModelFormatError(f"the tensor {name!r} is missing")
+        if tuple(tensor.shape) != shape:
+            raise ModelFormatError(
+                f"the tensor {name!r} has shape {tuple(tensor.shape)}, expected {shape}"
+            )
+        return tensor
+
+    def fuse(self, names: list[str], kind: str, shapes: Iterable[tuple[int, ...]]) -> Tensor:
+        parts = [
+            self.take(f"{name}.{kind}", shape) for name, shape in zip(names, shapes, strict=True)
+        ]
+        return torch.cat(parts)
+
+    def discard(self, name: str) -> None:
+        self._tensors.pop(name, None)
+
+    def check_empty(self) -> None:
+        if self._tensors:
+            names = ", ".join(sorted(self._tensors)[:5])
+            raise ModelFormatError(
+                f"{len(self._tensors)} tensors belong to nothing in this architecture: {names}"
+            )
+
+
+def rotary_frequencies(config: ModelConfig) -> tuple[Tensor, float]:
+    """Angles per position of each pair of dimensions [head_dim / 2], and the factor on cos and sin."""
+    width = config.head_dim
+    exponents = torch.arange(0, width, 2, dtype=torch.int64).float() / width
+    frequencies = 1.0 / (config.rope_theta**exponents)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies, 1.0
+    if scaling.kind == "linear":
+        return frequencies / scaling.factor, 1.0
+    if scaling.kind == "divisors":
+        if len(scaling.divisors) != width // 2:
+            raise ModelFormatError(
+                f"rope_freqs.weight has {len(scaling.divisors)} values, expected {width // 2}"
+            )
+        return frequencies / torch.tensor(scaling.divisors), 1.0
+    if scaling.kind == "llama3":
+        return _llama3_frequencies(frequencies, scaling), 1.0
+    return _yarn_frequencies(frequencies, scaling, config), scaling.attention_factor
+
+
+def _llama3_frequencies(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    """Llama 3.1: long waves are stretched, short ones kept, those between blended."""
+    wavelength = 2 * math.pi / frequencies
+    low_limit = scaling.original_max_position / scaling.low_freq_factor
+    high_limit = scaling.original_max_position / scaling.high_freq_factor
+    stretched = frequencies / scaling.factor
+    blend = (scaling.original_max_position / wavelength - scaling.low_freq_factor) / (
+        scaling.high_freq_factor - scaling.low_freq_factor
+    )
+    between = (1 - blend) * stretched + blend * frequencies
+    result = torch.where(wavelength > low_limit, stretched, frequencies)
+    is_between = (wavelength <= low_limit) & (wavelength >= high_limit)
+    return torch.where(is_between, between, result)
+
+
+def _yarn_frequencies(frequencies: Tensor, scaling: RopeScaling, config: ModelConfig) -> Tensor:
+    """YaRN section 3.2: a ramp over dimensions from kept to stretched."""
+    width = config.head_dim
+
+    def dimension_of(rotations: float) -> float:
+        turns = scaling.original_max_position / (rotations * 2 * math.pi)
+        return width * math.log(turns) / (2 * math.log(config.rope_theta))
+
+    low, high = dimension_of(scaling.beta_fast), dimension_of(scaling.beta_slow)
+    if scaling.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, width - 1)
+    span = high - low if high != low else 0.001
+    ramp = ((torch.arange(width // 2).float() - low) / span).clamp(0, 1)
+    return frequencies / scaling.factor * ramp + frequencies * (1 - ramp)

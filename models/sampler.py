@@ -1,0 +1,170 @@
+"""From logits to tokens, for all rows of a step at once.
+
+The order is vLLM's: log-probabilities of the unchanged logits; allowed ids, bad words, minimum
+length, logit bias; repetition, frequency and presence penalties; then the most likely token, or
+temperature, min_p, top_k with top_p, and a draw.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .batch import SampledToken
+from .random_numbers import gumbel_noise
+from .sampling_spec import SamplingSpec
+
+NUCLEUS_CANDIDATES = 256
+LOWEST_LOGPROB = -9999.0
+_NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRow:
+    """One sequence that draws a token: how, and what it has seen."""
+
+    request_id: str
+    spec: SamplingSpec
+    prompt_token_ids: Sequence[int]
+    output_token_ids: Sequence[int]
+
+    @property
+    def position(self) -> int:
+        """Index in the whole sequence of the token to be drawn."""
+        return len(self.prompt_token_ids) + len(self.output_token_ids)
+
+
+def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]:
+    """Draw one token a row from float32 logits [rows, vocab], which are overwritten."""
+    wants_scores = [i for i, row in enumerate(rows) if row.spec.logprobs is not None]
+    raw = logits[wants_scores].log_softmax(dim=-1) if wants_scores else None
+    _restrict(logits, rows)
+    _penalise(logits, rows)
+    drawn = [i for i, row in enumerate(rows) if not row.spec.greedy]
+    if drawn:
+        every = len(drawn) == len(rows)
+        part = logits if every else logits[drawn]
+        chosen = [rows[i] for i in drawn]
+        part /= torch.tensor([[row.spec.temperature] for row in chosen], device=logits.device)
+        _truncate(part, chosen)
+        keys = [(row.spec.seed, row.position) for row in chosen]
+        part += gumbel_noise(keys, part.shape[1], part.device)
+        if not every:
+            logits[drawn] = part
+    token_ids = logits.argmax(dim=-1).tolist()
+    scores = {} if raw is None else _scores(raw, wants_scores, rows, token_ids)
+    return [
+        SampledToken(row.request_id, token_id, *scores.get(i, (None, None)))
+        for i, (row, token_id) in enumerate(zip(rows, token_ids, strict=True))
+    ]
+
+
+def _restrict(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
+    """Forbid and favour single tokens."""
+    banned: list[tuple[int, int]] = []
+    biased: list[tuple[int, int, float]] = []
+    for i, row in enumerate(rows):
+        spec = row.spec
+        if spec.allowed_token_ids is not None:
+            ids = torch.tensor(spec.allowed_token_ids, device=logits.device)
+            allowed = logits[i, ids]
+            logits[i].fill_(_NEVER)
+            logits[i, ids] = allowed
+        for word in spec.bad_words:
+            if _is_about_to_complete(word, row.output_token_ids):
+                banned.append((i, word[-1]))
+        if len(row.output_token_ids) < spec.min_tokens:
+            banned.extend((i, token_id) for token_id in spec.banned_until_min)
+        biased.extend((i, token_id, bias) for token_id, bias in spec.logit_bias)
+    if banned:
+        where = torch.tensor(banned, device=logits.device)
+        logits[where[:, 0], where[:, 1]] = _NEVER
+    if biased:
+        where = torch.tensor([entry[:2] for entry in biased], device=logits.device)
+        bias = torch.tensor([entry[2] for entry in biased], device=logits.device)
+        logits.index_put_((where[:, 0], where[:, 1]), bias, accumulate=True)
+
+
+def _is_about_to_complete(word: tuple[int, ...], output: Sequence[int]) -> bool:
+    beginning = word[:-1]
+    return not beginning or tuple(output[-len(beginning) :]) == beginning
+
+
+def _penalise(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
+    """Repetition counts prompt and output, frequency and presence the output only."""
+    for i, row in enumerate(rows):
+        spec = row.spec
+        if not spec.penalises:
+            continue
+        line = logits[i]
+        output = torch.tensor(row.output_token_ids, dtype=torch.int64, device=logits.device)
+        if spec.repetition_penalty != 1.0:
+            prompt = torch.tensor(row.prompt_token_ids, dtype=torch.int64, device=logits.device)
+            seen = torch.cat((prompt, output)).unique()
+            values = line[seen]
+            penalty = spec.repetition_penalty
+            line[seen] = torch.where(values > 0, values / penalty, values * penalty)
+        if len(output):
+            ids, counts = output.unique(return_counts=True)
+            line[ids] -= spec.frequency_penalty * counts + spec.presence_penalty
+
+
+def _truncate(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
+    """Forbid the unlikely tokens: below min_p of the best, beyond top_k, outside top_p."""
+    min_p = [(i, row.spec.min_p) for i, row in enumerate(rows) if row.spec.min_p > 0.0]
+    if min_p:
+        where = [i for i, _ in min_p]
+        part = logits[where]
+        floor = torch.tensor([[math.log(share)] for _, share in min_p], device=logits.device)
+        logits[where] = part.masked_fill(part < part.amax(dim=-1, keepdim=True) + floor, _NEVER)
+    vocab = logits.shape[1]
+    for i, row in enumerate(rows):
+        top_k, top_p = row.spec.top_k, row.spec.top_p
+        if 0 < top_k < vocab or top_p < 1.0:
+            _keep_top(logits[i], top_k if 0 < top_k < vocab else vocab, top_p)
+
+
+def _keep_top(line: Tensor, top_k: int, top_p: float) -> None:
+    """Keep the `top_k` best of a row [vocab], of those the fewest that hold `top_p` together.
+
+    Tokens that tie with the last one kept are kept as well. The vocabulary is sorted as a whole only
+    if its best `NUCLEUS_CANDIDATES` do not settle it.
+    """
+    vocab = line.shape[0]
+    for width in (min(top_k, max(NUCLEUS_CANDIDATES, top_k if top_k < vocab else 0)), top_k):
+        best = line.topk(width).values
+        if top_p >= 1.0:
+            threshold = best[-1]
+            break
+        total = line.logsumexp(0) if top_k == vocab else best.logsumexp(0)
+        before = (best - total).exp().cumsum(0)
+        outside = (before >= top_p).nonzero()
+        if len(outside) or width == top_k:
+            threshold = best[outside[0, 0]] if len(outside) else best[-1]
+            break
+    line.masked_fill_(line < threshold, _NEVER)
+
+
+def _scores(
+    raw: Tensor, wants: Sequence[int], rows: Sequence[SamplingRow], token_ids: Sequence[int]
+) -> dict[int, tuple[float, tuple[tuple[int, float], ...]]]:
+    """Log-probability of the token drawn and of the best, by row index."""
+    width = max(rows[i].spec.logprobs or 0 for i in wants)
+    chosen = torch.tensor([[token_ids[i]] for i in wants], device=raw.device)
+    own = raw.gather(1, chosen).flatten().tolist()
+    best = raw.topk(width, dim=-1) if width else None
+    values = best.values.tolist() if best is not None else [[]] * len(wants)
+    ids = best.indices.tolist() if best is not None else [[]] * len(wants)
+    result = {}
+    for line, i in enumerate(wants):
+        count = rows[i].spec.logprobs or 0
+        top = zip(ids[line][:count], map(_finite, values[line][:count]), strict=True)
+        result[i] = (_finite(own[line]), tuple(top))
+    return result
+
+
+def _finite(logprob: float) -> float:
+    """JSON has no infinities; OpenAI's API uses -9999 for "impossible"."""
+    return logprob if math.isfinite(logprob) else LOWEST_LOGPROB

@@ -1,0 +1,401 @@
+"""Any sequence of events keeps the invariants 3, 4, 5 and 7 of design.md, after every step.
+
+The machine plays engine and runner. It keeps a row of block ids for each request as a runner would,
+from what batches announce, and models the memory: each slot holds a digest of the whole token
+prefix (and tenant) that was computed into it. Every scheduled request must read exactly its own.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from octavo.paged_cache import BlockPool
+from octavo.scheduler import (
+    Batch,
+    FinishReason,
+    Request,
+    RequestStatus,
+    ScheduledRequest,
+    Scheduler,
+    StopRule,
+)
+
+VOCABULARY = 30
+EOS, STOP_ID = 0, 1
+TENANTS = (b"", b"red", b"blue")
+MAX_MODEL_LEN = 40
+GARBAGE = -1
+MIN_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class Config:
+    num_blocks: int
+    block_size: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    long_prefill_token_threshold: int
+    watermark_blocks: int
+    policy: str
+    enable_prefix_caching: bool
+
+
+CONFIGS = st.builds(
+    Config,
+    num_blocks=st.integers(5, 30),
+    block_size=st.integers(1, 4),
+    max_num_batched_tokens=st.integers(1, 40),
+    max_num_seqs=st.integers(1, 6),
+    long_prefill_token_threshold=st.sampled_from([0, 0, 1, 3, 8]),
+    watermark_blocks=st.integers(0, 2),
+    policy=st.sampled_from(["fcfs", "priority"]),
+    enable_prefix_caching=st.sampled_from([True, True, True, False]),
+)
+
+
+@dataclass(frozen=True)
+class Submission:
+    prompt: list[int]
+    tenant: int
+    priority: int
+    max_tokens: int
+    min_tokens: int
+    max_total_tokens: int
+    honours_eos: bool
+    use_prefix_cache: bool
+
+
+# Prompts begin alike, so that they often meet in the cache.
+SUBMISSIONS = st.builds(
+    Submission,
+    prompt=st.builds(
+        lambda shared, own: [2, 3, 4, 5, 2, 3, 4, 5, 6, 6, 6, 6][:shared] + own,
+        st.integers(0, 12),
+        st.lists(st.integers(2, 4), max_size=6),
+    ),
+    tenant=st.sampled_from([0, 0, 0, 1, 2]),
+    priority=st.integers(0, 2),
+    max_tokens=st.integers(1, 20),
+    min_tokens=st.integers(0, 3),
+    max_total_tokens=st.sampled_from([MAX_MODEL_LEN, MAX_MODEL_LEN, 14]),
+    honours_eos=st.booleans(),
+    use_prefix_cache=st.sampled_from([True, True, True, False]),
+)
+
+
+class Life:
+    """What the outside knows of a request: its own tokens, and how it must end."""
+
+    def __init__(self, request: Request, tenant: int, priority: int, number: int) -> None:
+        self.request = request
+        self.tokens = list(request.token_ids)
+        self.num_prompt_tokens = len(self.tokens)
+        self.key = (priority, number)
+        self.row: list[int] = []  # block ids, as the runner knows them
+        self.digests: list[int] = []  # of each prefix of tokens
+        self._tenant = tenant
+
+    def digest(self, position: int) -> int:
+        """Of the tenant and all tokens up to and including this position."""
+        while len(self.digests) <= position:
+            parent = self.digests[-1] if self.digests else self._tenant
+            self.digests.append(hash((parent, self.tokens[len(self.digests)])))
+        return self.digests[position]
+
+    def sample(self) -> int:
+        """The next token: it depends on nothing but the request's own tokens."""
+        return self.digest(len(self.tokens) - 1) % VOCABULARY
+
+    def expected_end(self) -> tuple[FinishReason | None, int | None]:
+        """Reason and stop token after the newest token, by the words of the stop rule."""
+        stop_rule = self.request.stop_rule
+        num_output = len(self.tokens) - self.num_prompt_tokens
+        last = self.tokens[-1]
+        if num_output >= stop_rule.min_tokens and last in stop_rule.eos_token_ids:
+            return FinishReason.STOP, None
+        if num_output >= stop_rule.min_tokens and last in stop_rule.stop_token_ids:
+            return FinishReason.STOP, last
+        if num_output == stop_rule.max_tokens or len(self.tokens) == stop_rule.max_total_tokens:
+            return FinishReason.LENGTH, None
+        return None, None
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    num_steps = 0
+    num_preemptions = 0
+    num_hits = 0
+    num_failures = 0
+
+    @initialize(config=CONFIGS)
+    def start(self, config: Config) -> None:
+        self.config = config
+        self.pool = BlockPool(config.num_blocks, config.enable_prefix_caching)
+        self.scheduler = Scheduler(
+            self.pool,
+            config.block_size,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            max_num_seqs=config.max_num_seqs,
+            max_model_len=MAX_MODEL_LEN,
+            long_prefill_token_threshold=config.long_prefill_token_threshold,
+            watermark_blocks=config.watermark_blocks,
+            policy=config.policy,
+        )
+        self.blocks = {block.block_id: block for block in self.pool._blocks}
+        self.lives: dict[str, Life] = {}
+        self.memory: dict[tuple[int, int], int] = {}  # (block id, slot) -> digest
+        self.num_arrivals = 0
+
+    # Events.
+
+    @rule(submissions=st.lists(SUBMISSIONS, min_size=1, max_size=6))
+    def submit(self, submissions: list[Submission]) -> None:
+        for submission in submissions:
+            self.submit_one(submission)
+
+    def submit_one(self, submission: Submission) -> None:
+        self.num_arrivals += 1
+        prompt, total = submission.prompt, submission.max_total_tokens
+        request = Request(
+            f"r{self.num_arrivals}",
+            prompt,
+            StopRule(
+                max_tokens=submission.max_tokens,
+                max_total_tokens=total,
+                min_tokens=min(submission.min_tokens, submission.max_tokens),
+                eos_token_ids=frozenset({EOS} if submission.honours_eos else ()),
+                stop_token_ids=frozenset({STOP_ID}),
+            ),
+            priority=submission.priority,
+            hash_extra=TENANTS[submission.tenant],
+            use_prefix_cache=submission.use_prefix_cache,
+        )
+        most_computed = min(len(prompt) + submission.max_tokens, total) - 1
+        can_finish = (
+            0 < len(prompt) < total
+            and -(-most_computed // self.config.block_size) <= self.config.num_blocks - 1
+        )
+        try:
+            self.scheduler.add(request)
+        except ValueError:
+            assert not can_finish
+            return
+        assert can_finish
+        priority = submission.priority if self.config.policy == "priority" else 0
+        self.lives[request.request_id] = Life(
+            request, submission.tenant, priority, self.num_arrivals
+        )
+
+    @precondition(lambda self: self.lives)
+    @rule(pick=st.integers(0, 100))
+    def cancel(self, pick: int) -> None:
+        self.cancel_picked(pick)
+
+    @rule()
+    def cancel_unknown(self) -> None:
+        assert not self.scheduler.cancel("nobody")
+
+    @precondition(lambda self: self.lives)
+    @rule(num_steps=st.integers(1, 12))
+    def run(self, num_steps: int) -> None:
+        for _ in range(num_steps):
+            self.deliver(self.take_step())
+            self.books_agree()
+
+    @precondition(lambda self: self.lives)
+    @rule(picks=st.lists(st.integers(0, 100), max_size=2), fails=st.sampled_from([True, False]))
+    def step_with_cancels_in_flight(self, picks: list[int], fails: bool) -> None:
+        batch = self.take_step()
+        for pick in picks:
+            if self.lives:
+                self.cancel_picked(pick)
+        self.break_step(batch) if fails else self.deliver(batch)
+
+    @rule()
+    def reset_prefix_cache(self) -> None:
+        was_idle = self.pool.num_used == 0
+        assert self.pool.reset_prefix_cache() is was_idle
+        assert not was_idle or self.pool.num_cached == 0
+
+    def teardown(self) -> None:
+        """Whatever happened, what is left ends in bounded time, and an idle engine is empty."""
+        if not hasattr(self, "scheduler"):
+            return
+        # Were each to run alone after all others, restarted by each of them: a generous bound.
+        bound = sum(len(life.tokens) + 12 for life in self.lives.values()) * (len(self.lives) + 1)
+        for _ in range(bound):
+            if not self.scheduler.has_work:
+                break
+            self.deliver(self.take_step())
+            self.books_agree()
+        assert not self.scheduler.has_work
+        assert not self.lives
+        assert self.pool.num_free == self.pool.num_usable
+        type(self).num_preemptions += self.scheduler.num_preemptions
+
+    # Invariants.
+
+    @invariant()
+    def books_agree(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        self.pool.check_integrity()
+        holders: Counter[int] = Counter()
+        for life in self.lives.values():
+            ids = life.request.table.block_ids()
+            holders.update(ids)
+            is_running = life.request.status is RequestStatus.RUNNING
+            assert is_running == bool(ids)
+            assert life.request.token_ids == life.tokens
+        assert 0 not in holders
+        assert holders == Counter({i: b.ref_count for i, b in self.blocks.items() if b.ref_count})
+        num_waiting = sum(not life.request.table.blocks for life in self.lives.values())
+        assert self.scheduler.num_waiting == num_waiting
+        assert self.scheduler.num_running == len(self.lives) - num_waiting
+        assert self.scheduler.has_work == bool(self.lives)
+
+    # What engine and runner do.
+
+    def take_step(self) -> Batch:
+        """Schedule, check every decision, and compute: first all writes, then all reads."""
+        # Free blocks may be taken and filled anew in one step; those in use may not.
+        contents_before = {i: b.block_hash for i, b in self.blocks.items() if b.ref_count > 0}
+        batch = self.scheduler.schedule()
+        type(self).num_steps += bool(batch.scheduled)
+        self.check_decisions(batch)
+        self.written: list[tuple[int, int]] = []
+        writers: dict[int, str] = {}
+        for item in batch.scheduled:
+            self.follow_announcement(item)
+            self.write(item, writers, contents_before)
+        for item in batch.scheduled:
+            self.read(item)
+        return batch
+
+    def check_decisions(self, batch: Batch) -> None:
+        scheduled = [item.request_id for item in batch.scheduled]
+        assert len(set(scheduled)) == len(scheduled)
+        assert not set(scheduled) & set(batch.preempted)
+        assert batch.num_tokens == sum(len(item.token_ids) for item in batch.scheduled)
+        assert batch.num_tokens <= self.config.max_num_batched_tokens
+        assert batch.num_prompt_tokens + batch.recomputed_tokens <= batch.num_tokens
+        assert self.scheduler.num_running <= self.config.max_num_seqs
+        assert set(batch.admitted) <= set(scheduled)
+        assert not (batch.admitted and batch.preempted)
+        type(self).num_hits += batch.prefix_hit_tokens
+
+        lives = self.lives.values()
+        running = [life for life in lives if life.request.status is RequestStatus.RUNNING]
+        waiting = [life for life in lives if life.request.status is not RequestStatus.RUNNING]
+        assert not lives or running, "there is work, and nobody runs"
+        if running:  # the first in order makes progress, whatever else happens
+            first = min(running, key=lambda life: life.key)
+            assert first.request.request_id in scheduled
+        for request_id in batch.preempted:  # never someone who goes before those who stay
+            assert all(life.key < self.lives[request_id].key for life in running)
+        for request_id in batch.admitted:  # never past someone who waits
+            assert all(self.lives[request_id].key < life.key for life in waiting)
+        cap = self.config.long_prefill_token_threshold
+        if cap and len(lives) > 1:
+            assert all(len(item.token_ids) <= cap for item in batch.scheduled)
+
+    def follow_announcement(self, item: ScheduledRequest) -> None:
+        life = self.lives[item.request_id]
+        if item.new_block_ids and item.first_block == 0:
+            life.row = []
+            assert item.start == 0 or self.config.enable_prefix_caching
+            if not life.request.use_prefix_cache:
+                assert item.start == 0
+        assert item.first_block == len(life.row)
+        life.row.extend(item.new_block_ids)
+        assert life.row == life.request.table.block_ids()
+        end = item.start + len(item.token_ids)
+        assert item.token_ids == life.tokens[item.start : end]
+        assert item.samples == (end == len(life.tokens))
+
+    def write(self, item: ScheduledRequest, writers: dict, contents_before: dict) -> None:
+        life = self.lives[item.request_id]
+        for position in range(item.start, item.start + len(item.token_ids)):
+            index, slot = divmod(position, self.config.block_size)
+            block_id = life.row[index]
+            assert writers.setdefault(block_id, item.request_id) == item.request_id
+            before = contents_before.get(block_id)
+            assert before is None or self.blocks[block_id].block_hash is not before, (
+                "a block that others may read was written again"
+            )
+            self.memory[block_id, slot] = life.digest(position)
+            self.written.append((block_id, slot))
+
+    def read(self, item: ScheduledRequest) -> None:
+        life = self.lives[item.request_id]
+        for position in range(item.start + len(item.token_ids)):
+            index, slot = divmod(position, self.config.block_size)
+            assert self.memory[life.row[index], slot] == life.digest(position)
+
+    def deliver(self, batch: Batch) -> None:
+        items = {item.request_id: item for item in batch.scheduled if item.samples}
+        alive = [request_id for request_id in items if request_id in self.lives]
+        sampled = dict.fromkeys(items, EOS)  # the runner samples for the cancelled ones, too
+        sampled |= {request_id: self.lives[request_id].sample() for request_id in alive}
+        updates = self.scheduler.update(batch, sampled)
+        assert [update.request_id for update in updates] == alive
+        for update in updates:
+            life = self.lives[update.request_id]
+            assert update.token_ids == [sampled[update.request_id]]
+            life.tokens.extend(update.token_ids)
+            assert (update.finish_reason, update.stop_reason) == life.expected_end()
+            if update.finish_reason is not None:
+                self.bury(update.request_id)
+
+    def break_step(self, batch: Batch) -> None:
+        """The runner raised: anything may be in the slots that it was to write."""
+        type(self).num_failures += 1
+        self.memory.update(dict.fromkeys(self.written, GARBAGE))
+        ended = self.scheduler.fail(batch)
+        assert ended == [i.request_id for i in batch.scheduled if i.request_id in self.lives]
+        for request_id in ended:
+            self.bury(request_id)
+
+    def cancel_picked(self, pick: int) -> None:
+        request_id = list(self.lives)[pick % len(self.lives)]
+        assert self.scheduler.cancel(request_id)
+        self.bury(request_id)
+        assert not self.scheduler.cancel(request_id)
+
+    def bury(self, request_id: str) -> None:
+        request = self.lives.pop(request_id).request
+        assert request.status is RequestStatus.FINISHED
+        assert request.table.blocks == []
+
+
+def test_invariants_hold_after_every_step():
+    SchedulerMachine.num_steps = SchedulerMachine.num_preemptions = 0
+    SchedulerMachine.num_hits = SchedulerMachine.num_failures = 0
+    run_state_machine_as_test(
+        SchedulerMachine,
+        settings=settings(
+            max_examples=250,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    print(
+        SchedulerMachine.num_steps,
+        SchedulerMachine.num_preemptions,
+        SchedulerMachine.num_hits,
+        SchedulerMachine.num_failures,
+    )
+    assert SchedulerMachine.num_steps >= MIN_STEPS
+    assert SchedulerMachine.num_preemptions > 100
+    assert SchedulerMachine.num_hits > 1000
+    assert SchedulerMachine.num_failures > 100
