@@ -1,11 +1,16 @@
 """Text to token ids and back, over a `tokenizers` object. Imports no torch."""
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 
+from tokenizers import decoders
+
 from ..models.tokenizer_files import TokenizerFiles
+from .errors import BadRequestError
 
 _SPACE_MARK = "▁"
+_MAX_ID = 2**32 - 1  # what the library can be asked about
 
 
 class Tokenizer:
@@ -32,13 +37,22 @@ class Tokenizer:
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        """Token ids of a text; special tokens (a leading BOS, say) only where the model wants them."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        """Token ids of a text, with a leading BOS (say) if it is wanted and the model has one.
+
+        Raises BadRequestError for a text that is no Unicode (JSON can hold half a surrogate pair).
+        """
+        try:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        except (TypeError, UnicodeEncodeError):
+            raise BadRequestError(
+                "the text is not valid Unicode: it contains half of a surrogate pair"
+            ) from None
         return ids
 
-    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
-        """The text of token ids; bytes that are no UTF-8 become U+FFFD."""
-        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """The text of token ids; bytes that are no UTF-8 become U+FFFD, unknown ids nothing."""
+        known = [token_id for token_id in token_ids if 0 <= token_id <= _MAX_ID]
+        text: str = self._tokenizer.decode(known, skip_special_tokens=skip_special_tokens)
         return text
 
     def token_text(self, token_id: int) -> str:
@@ -49,13 +63,15 @@ class Tokenizer:
         """The bytes that a token adds to a text. Ids the tokenizer does not know add none."""
         known = self._bytes.get(token_id)
         if known is None:
-            known = self._bytes[token_id] = self._spell(token_id)
+            known = self._spell(token_id)
+            if known:  # what is remembered is bounded by the vocabulary
+                self._bytes[token_id] = known
         return known
 
     def _spell(self, token_id: int) -> bytes:
         if token_id in self._added:
             return self._added[token_id].encode()
-        text = self._tokenizer.id_to_token(token_id)
+        text = self._tokenizer.id_to_token(token_id) if 0 <= token_id <= _MAX_ID else None
         if text is None:
             return b""
         if self._spelling == "bytes":
@@ -64,17 +80,25 @@ class Tokenizer:
             except KeyError:
                 return str(text).encode()
         if self._spelling == "pieces":
-            if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
-                return bytes.fromhex(text[3:5])
-            return str(text).replace(_SPACE_MARK, " ").encode()
+            return _spell_piece(text)
         return str(text).encode()
 
 
-def _spelling_of(decoder: object) -> str:
+def _spell_piece(text: str) -> bytes:
+    """A SentencePiece token: `<0x0A>` is that byte, ▁ is a space."""
+    if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+        try:
+            return bytes.fromhex(text[3:5])
+        except ValueError:
+            pass
+    return text.replace(_SPACE_MARK, " ").encode()
+
+
+def _spelling_of(decoder: decoders.Decoder | None) -> str:
     """How tokens spell text: "bytes" (byte-level BPE), "pieces" (SentencePiece) or "plain"."""
     if decoder is None:
         return "plain"
-    state = json.dumps(json.loads(decoder.__getstate__()), ensure_ascii=False)  # type: ignore[attr-defined]
+    state = json.dumps(json.loads(decoder.__getstate__()), ensure_ascii=False)
     if '"ByteLevel"' in state:
         return "bytes"
     return "pieces" if '"ByteFallback"' in state or _SPACE_MARK in state else "plain"

@@ -1,148 +1,75 @@
-"""Reading GGUF files: metadata as a plain dict, tensors dequantised.
+"""An open GGUF file: metadata as a plain dict, tensors as numpy arrays, dequantised if need be."""
 
-The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The `gguf` package reads it; its
-reader keeps several objects for every element of an array, which takes seconds for a vocabulary, so
-arrays are read here in one go. Nothing that a file says is believed before it is checked against
-the file's size.
-"""
-
-import struct
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gguf
 import numpy as np
-from gguf.gguf_reader import GGUFReader, ReaderTensor
+from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
-from .errors import ModelFormatError
+from .errors import ModelFormatError, UnsupportedModelError, naming_file
+from .gguf_header import StoredTensor, read_header
 
-_STRING = gguf.GGUFValueType.STRING
-_ARRAY = gguf.GGUFValueType.ARRAY
+# numpy's temporaries stay in the processor's cache at this size, and Python's share is small.
+_ELEMENTS_AT_ONCE = 1 << 18
 
-
-class StoredTensor(NamedTuple):
-    """A tensor of the file: its name, its shape (row-major), and its bytes, not yet read."""
-
-    name: str
-    shape: tuple[int, ...]
-    source: ReaderTensor
-
-    @property
-    def type_name(self) -> str:
-        """GGML's name of the stored type, F32 or Q4_1 say."""
-        return str(self.source.tensor_type.name)
-
-
-class _Reader(GGUFReader):  # type: ignore[misc]
-    """GGUFReader with arrays read as wholes; `arrays` holds their values by offset."""
-
-    def __init__(self, path: Path) -> None:
-        self.arrays: dict[int, list[Any]] = {}
-        super().__init__(path)
-
-    def _get_field_parts(
-        self, orig_offs: int, raw_type: int
-    ) -> tuple[int, list[NDArray[Any]], list[int], list[gguf.GGUFValueType]]:
-        if gguf.GGUFValueType(raw_type) != _ARRAY:
-            parts: tuple[int, list[NDArray[Any]], list[int], list[gguf.GGUFValueType]]
-            parts = super()._get_field_parts(orig_offs, raw_type)
-            return parts
-        kind = gguf.GGUFValueType(int(self._get(orig_offs, np.uint32)[0]))
-        count = int(self._get(orig_offs + 4, np.uint64)[0])
-        begin = orig_offs + 12
-        if kind == _STRING:
-            values, end = _read_strings(self.data, begin, count)
-        elif kind in self.gguf_scalar_to_np:
-            dtype = np.dtype(self.gguf_scalar_to_np[kind])
-            end = begin + dtype.itemsize * count
-            if end > self.data.size:
-                raise ValueError(f"an array of {count} elements exceeds the file")
-            values = self._get(begin, dtype, count).tolist()
-        else:
-            raise ValueError(f"arrays of {kind.name} are not supported")
-        self.arrays[orig_offs] = values
-        whole = self.data[orig_offs:end]
-        return end - orig_offs, [whole], [0], [_ARRAY, kind]
-
-
-def _read_strings(data: NDArray[np.uint8], begin: int, count: int) -> tuple[list[str], int]:
-    if count * 8 > data.size - begin:
-        raise ValueError(f"an array of {count} strings exceeds the file")
-    view = memoryview(data)
-    length_of = struct.Struct("<Q").unpack_from
-    values = []
-    offset = begin
-    for _ in range(count):
-        (length,) = length_of(view, offset)
-        end = offset + 8 + length
-        if end > data.size:
-            raise ValueError(f"a string of {length} bytes exceeds the file")
-        values.append(str(view[offset + 8 : end], "utf-8", "replace"))
-        offset = end
-    return values, offset
+_KEPT = {
+    GGMLQuantizationType.F32: np.float32,
+    GGMLQuantizationType.F16: np.float16,
+    GGMLQuantizationType.BF16: np.int16,
+}
 
 
 class GGUFFile:
-    """An open GGUF file. Raises ModelFormatError if it is not a whole and sound one."""
+    """A GGUF file mapped into memory; its tensors' bytes are read when they are asked for.
+
+    Raises ModelFormatError if it is not a whole and sound one, UnsupportedModelError.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._reader = _Reader(path)
-            self.metadata = self._read_metadata()
-            self.tensors = [self._stored(tensor) for tensor in self._reader.tensors]
-        except OSError as error:
-            raise ModelFormatError(f"{path}: {error.strerror or error}") from None
-        except (
-            ValueError,
-            IndexError,
-            KeyError,
-            TypeError,
-            OverflowError,
-            MemoryError,
-            ArithmeticError,
-            struct.error,
-        ) as error:
-            raise ModelFormatError(f"{path}: not a sound GGUF file: {error}") from None
+            # Copy on write: tensors that are kept in their type are handed out without a copy.
+            self._data = np.asarray(np.memmap(path, dtype=np.uint8, mode="c"))
+        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise ModelFormatError(f"{path}: cannot be read: {reason or error}") from None
+        with naming_file(path):
+            header = read_header(self._data.data)
+        self.metadata: dict[str, Any] = header.metadata
+        self.tensors = header.tensors
+        self._by_name = {tensor.name: tensor for tensor in header.tensors}
 
     def find(self, name: str) -> StoredTensor | None:
         """The tensor of this name, if there is one."""
-        return next((tensor for tensor in self.tensors if tensor.name == name), None)
+        return self._by_name.get(name)
 
     def dequantise(self, tensor: StoredTensor) -> NDArray[Any]:
-        """The tensor's values as float32; F16 and F32 in their own type. BF16 comes as uint16 bits."""
-        source = tensor.source
-        kind = source.tensor_type
-        if kind in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16):
-            return np.asarray(source.data).reshape(tensor.shape)
-        if kind == gguf.GGMLQuantizationType.BF16:
-            return np.asarray(source.data).view(np.uint16).reshape(tensor.shape)
+        """The tensor's values as float32; F16 and F32 in their own type, BF16 as bits in int16.
+
+        Raises UnsupportedModelError for a type that cannot be dequantised.
+        """
+        raw = self._data[tensor.begin : tensor.begin + tensor.num_bytes]
+        kept = _KEPT.get(tensor.kind)
+        if kept is not None:
+            return raw.view(kept).reshape(tensor.shape)
         try:
-            return gguf.quants.dequantize(source.data, kind).reshape(tensor.shape)
-        except (NotImplementedError, ValueError, KeyError) as error:
-            raise ModelFormatError(
-                f"{self.path}: tensor {tensor.name!r} of type {kind.name} cannot be read: {error}"
+            return _dequantise(raw, tensor.kind).reshape(tensor.shape)
+        except NotImplementedError:
+            raise UnsupportedModelError(
+                f"{self.path}: tensor {tensor.name!r} is of type {tensor.kind.name}, which cannot "
+                "be dequantised"
             ) from None
 
-    def _stored(self, tensor: ReaderTensor) -> StoredTensor:
-        shape = tuple(int(n) for n in reversed(tensor.shape))
-        return StoredTensor(str(tensor.name), shape, tensor)
 
-    def _read_metadata(self) -> dict[str, Any]:
-        return dict(self._values())
-
-    def _values(self) -> Iterator[tuple[str, Any]]:
-        for name, field in self._reader.fields.items():
-            if not field.types:
-                continue
-            if field.types[0] == _ARRAY:
-                # An array's field begins with its key, so its own offset is behind that.
-                offset = field.offset + sum(int(part.nbytes) for part in field.parts[:3])
-                yield name, self._reader.arrays[offset]
-            elif field.types[0] == _STRING:
-                yield name, str(bytes(field.parts[-1]), "utf-8", "replace")
-            else:
-                yield name, field.parts[field.data[0]].tolist()[0]
-
+def _dequantise(raw: NDArray[np.uint8], kind: GGMLQuantizationType) -> NDArray[np.float32]:
+    """Blocks of a quantised type [bytes] to values [elements]."""
+    block_size, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    values = np.empty(raw.size // block_bytes * block_size, dtype=np.float32)
+    stride = _ELEMENTS_AT_ONCE // block_size
+    for block in range(0, raw.size // block_bytes, stride):
+        some = raw[block * block_bytes : (block + stride) * block_bytes]
+        begin = block * block_size
+        values[begin : begin + stride * block_size] = gguf.quants.dequantize(some, kind)
+    return values

@@ -1,19 +1,26 @@
 """Tensors of a model under their canonical (Hugging Face) names, from safetensors or GGUF."""
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import torch
+from gguf import GGMLQuantizationType
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .config import ModelConfig
 from .errors import ModelFormatError
-from .gguf_file import GGUFFile, StoredTensor
+from .gguf_file import GGUFFile
+from .gguf_header import StoredTensor
 from .resolve import ModelFiles
 
-_READ_AHEAD = 8
+# More readers than this wait for memory rather than for arithmetic, and each holds a whole tensor.
+_READERS = 4
 
 _GGUF_NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -39,39 +46,47 @@ _GGUF_LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 def read_tensors(files: ModelFiles, config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
     """Each tensor of the model once, on the CPU, in its stored type (quantised ones in float32).
 
-    Raises ModelFormatError for a truncated or corrupt file.
+    Files are mapped, so a tensor's bytes are read when it is used. Raises ModelFormatError naming
+    a truncated or corrupt file, UnsupportedModelError for a type that cannot be dequantised.
     """
     if files.kind == "gguf":
         yield from _read_gguf(GGUFFile(files.path), config)
     else:
-        yield from _read_safetensors(files)
+        for path in files.weight_files:
+            yield from _read_safetensors(path)
 
 
-def _read_safetensors(files: ModelFiles) -> Iterator[tuple[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open
+def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        stored: Any = safe_open(path, framework="pt", device="cpu")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _unsound(path, error) from None
+    with stored:
+        for name in stored.keys():  # noqa: SIM118 - it is no mapping
+            try:
+                tensor = stored.get_tensor(name)
+            except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+                raise _unsound(path, error) from None
+            yield name, tensor
 
-    for path in files.weight_files:
-        try:
-            with safe_open(path, framework="pt") as stored:
-                for name in stored.keys():  # noqa: SIM118 - not a mapping
-                    yield name, stored.get_tensor(name)
-        except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-            raise ModelFormatError(f"{path}: not a sound safetensors file: {error}") from None
+
+def _unsound(path: Path, error: Exception) -> ModelFormatError:
+    return ModelFormatError(f"{path}: not a whole and sound safetensors file: {error}")
 
 
 def _read_gguf(file: GGUFFile, config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
-    """Dequantise ahead in threads (numpy lets go of the GIL), at most `_READ_AHEAD` tensors."""
+    """Tensors in the file's order, a few read ahead in threads (numpy lets go of the GIL)."""
 
     def read(item: tuple[str, StoredTensor]) -> tuple[str, Tensor]:
         name, stored = item
-        return name, _canonical(name, _to_torch(file, stored), config)
+        return name, _in_canonical_order(name, _to_torch(file, stored), config)
 
     named = ((_canonical_name(stored.name), stored) for stored in file.tensors)
-    wanted = iter([(name, stored) for name, stored in named if name is not None])
-    with ThreadPoolExecutor(max_workers=2) as readers:
-        pending = [readers.submit(read, item) for item in islice(wanted, _READ_AHEAD)]
+    wanted = ((name, stored) for name, stored in named if name is not None)
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="weights") as readers:
+        pending = deque(readers.submit(read, item) for item in islice(wanted, _READERS))
         while pending:
-            result = pending.pop(0).result()
+            result = pending.popleft().result()
             pending.extend(readers.submit(read, item) for item in islice(wanted, 1))
             yield result
 
@@ -81,7 +96,7 @@ def _canonical_name(name: str) -> str | None:
     if name in _GGUF_NAMES:
         return _GGUF_NAMES[name]
     if name.startswith("rope_"):
-        return None
+        return None  # divisors of rotary frequencies, part of the configuration
     match = _GGUF_LAYER.fullmatch(name)
     if match is None or match.group(2) not in _GGUF_LAYER_NAMES:
         return name  # the decoder will name it as unexpected
@@ -90,17 +105,15 @@ def _canonical_name(name: str) -> str | None:
 
 
 def _to_torch(file: GGUFFile, stored: StoredTensor) -> Tensor:
-    values = file.dequantise(stored)
-    if stored.type_name == "BF16":
-        return torch.from_numpy(values.copy()).view(torch.bfloat16)
-    return torch.from_numpy(values if values.flags.writeable else values.copy())
+    tensor = torch.from_numpy(file.dequantise(stored))
+    return tensor.view(torch.bfloat16) if stored.kind == GGMLQuantizationType.BF16 else tensor
 
 
-def _canonical(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
+def _in_canonical_order(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
     """Undo the converter's reordering of rotary rows, which it applies to the llama architecture.
 
     There rows of Q and K alternate between the two halves of a head; here, as in transformers, the
-    first half comes whole, then the second.
+    first half comes whole, then the second. GGUF files of Mistral models are of that architecture.
     """
     if config.architecture != "llama":
         return tensor
@@ -110,8 +123,7 @@ def _canonical(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
         heads = config.num_kv_heads
     else:
         return tensor
-    rows = tensor.shape[0]
-    if rows != heads * config.head_dim:
+    if tensor.dim() == 0 or tensor.shape[0] != heads * config.head_dim:
         return tensor  # the decoder will complain of the shape
     grouped = tensor.reshape(heads, config.head_dim // 2, 2, *tensor.shape[1:])
     return grouped.transpose(1, 2).reshape(tensor.shape)

@@ -1,0 +1,125 @@
+"""Chat messages to the text the model was trained on, by its Jinja template in a sandbox.
+
+Templates come from model files, which are not trusted: they run without access to attributes of
+Python objects and cannot change what they are given.
+"""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ..engine.errors import BadRequestError, ConfigurationError
+from ..engine.tokenizer import Tokenizer
+
+
+class ChatTemplate:
+    """A compiled template with the special tokens it may name.
+
+    Raises ConfigurationError if the template is not valid Jinja.
+    """
+
+    def __init__(self, source: str, bos_token: str | None, eos_token: str | None) -> None:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise
+        environment.globals["strftime_now"] = _now
+        self._special = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
+        try:
+            self._template = environment.from_string(source)
+        except TemplateError as error:
+            raise ConfigurationError(f"the chat template is not valid: {error}") from None
+
+    @classmethod
+    def for_tokenizer(cls, tokenizer: Tokenizer) -> "ChatTemplate | None":
+        """The tokenizer's template, None if the model has none."""
+        if tokenizer.chat_template is None:
+            return None
+        return cls(tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token)
+
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        extra: dict[str, Any] | None = None,
+    ) -> str:
+        """The conversation as one text. Raises BadRequestError where the template refuses it."""
+        if continue_final_message and add_generation_prompt:
+            raise BadRequestError(
+                "Cannot set both `continue_final_message` and `add_generation_prompt` to True.",
+                "continue_final_message",
+            )
+        try:
+            text = self._template.render(
+                **{
+                    **self._special,
+                    **(extra or {}),
+                    "messages": messages,
+                    "add_generation_prompt": add_generation_prompt,
+                }
+            )
+        except TemplateError as error:
+            raise BadRequestError(f"the chat template refused the messages: {error}", "messages")
+        except Exception as error:  # whatever a foreign template does with these messages
+            raise BadRequestError(
+                f"the chat template failed on the messages: {type(error).__name__}: {error}",
+                "messages",
+            ) from None
+        return _cut_after_final(text, messages) if continue_final_message else text
+
+
+def plain_messages(messages: list[Any]) -> list[dict[str, Any]]:
+    """Messages as templates expect them: content parts joined to one text.
+
+    Raises BadRequestError for a part that is not text.
+    """
+    return [_plain(message.model_dump(exclude_none=True)) for message in messages]
+
+
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    if not isinstance(content, list):
+        message["content"] = content or ""
+        return message
+    texts = []
+    for part in content:
+        text = part.get("text")
+        if part.get("type", "text") != "text" or not isinstance(text, str):
+            raise BadRequestError(
+                f"content parts of type {part.get('type')!r} are not supported: this model reads "
+                "text only.",
+                "messages",
+            )
+        texts.append(text)
+    message["content"] = "\n".join(texts)
+    return message
+
+
+def _cut_after_final(text: str, messages: list[dict[str, Any]]) -> str:
+    final = str(messages[-1]["content"]).strip()
+    begin = text.rfind(final)
+    if not final or begin < 0:
+        raise BadRequestError(
+            "`continue_final_message` needs a final message whose text the template keeps.",
+            "continue_final_message",
+        )
+    return text[: begin + len(final)]
+
+
+def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _now(pattern: str) -> str:
+    return datetime.now().strftime(pattern)

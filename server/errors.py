@@ -1,0 +1,100 @@
+"""Errors in OpenAI's shape, with one place that knows which status belongs to which error."""
+
+import json
+import re
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from ..engine.errors import (
+    BadRequestError,
+    EngineDeadError,
+    NotFoundError,
+    OctavoError,
+    OverloadedError,
+)
+
+_TYPES = {
+    400: "BadRequestError",
+    401: "invalid_request_error",
+    404: "NotFoundError",
+    405: "MethodNotAllowedError",
+    413: "RequestTooLargeError",
+    500: "InternalServerError",
+    503: "ServiceUnavailableError",
+}
+_SHOWN_INPUT_CHARACTERS = 100
+
+
+def error_body(
+    status: int, message: str, param: str | None = None, code: int | str | None = None
+) -> dict[str, Any]:
+    """`{"error": {message, type, param, code}}`; `code` is the status unless given."""
+    kind = _TYPES.get(status, "BadRequestError" if status < 500 else "InternalServerError")
+    shown = status if code is None else code
+    return {"error": {"message": message, "type": kind, "param": param, "code": shown}}
+
+
+def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, body and headers of an error's answer. What is not ours is a 500 without details."""
+    match error:
+        case BadRequestError():
+            return 400, error_body(400, error.message, error.param), {}
+        case NotFoundError():
+            return 404, error_body(404, error.message, error.param), {}
+        case OverloadedError():
+            headers = {"Retry-After": str(error.retry_after_s)}
+            return 503, error_body(503, error.message), headers
+        case EngineDeadError():
+            return 503, error_body(503, error.message), {"Retry-After": "5"}
+        case OctavoError():
+            return 500, error_body(500, error.message), {}
+        case HTTPException():
+            status = error.status_code
+            return status, error_body(status, str(error.detail)), dict(error.headers or {})
+    return 500, error_body(500, "Internal server error"), {}
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error in OpenAI's shape; a body that does not validate is a 400, not a 422."""
+
+    async def on_error(request: Request, error: Exception) -> JSONResponse:
+        status, body, headers = describe(error)
+        return JSONResponse(body, status, headers)
+
+    async def on_invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        message, param = explain_validation(error.errors())
+        return JSONResponse(error_body(400, message, param), 400)
+
+    app.add_exception_handler(OctavoError, on_error)
+    app.add_exception_handler(HTTPException, on_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(Exception, on_error)
+
+
+def explain_validation(problems: Any) -> tuple[str, str | None]:
+    """One sentence a problem, each with field and value; and the first field's name."""
+    sentences = []
+    param: str | None = None
+    for problem in list(problems)[:5]:
+        path = [str(part) for part in problem["loc"] if part != "body"]
+        # A union reports each member it tried by a type's name: not part of the field's path.
+        path = [part for part in path if not re.search(r"[\[\](){}-]|^(str|int|list|bool)$", part)]
+        where = ".".join(path)
+        param = param or (path[0] if path else None)
+        given = _shorten(problem.get("input"))
+        sentences.append(f"{where + ': ' if where else ''}{problem['msg']} (got {given})")
+    return "; ".join(dict.fromkeys(sentences)), param
+
+
+def _shorten(value: object) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):
+        text = str(value)
+    limit = _SHOWN_INPUT_CHARACTERS
+    return text if len(text) <= limit else text[:limit] + "…"
