@@ -7,6 +7,7 @@ from ..engine.llm import LLM
 from ..engine.logs import configure_logging
 from ..engine.sampling_params import SamplingParams
 from ..engine.settings import Settings
+from ..server.chat_template import ChatTemplate
 
 
 def stream_answer(
@@ -24,12 +25,10 @@ def stream_answer(
     overrides = settings.model_dump(exclude_unset=True)
     llm = LLM(**overrides)
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    if raw or llm.tokenizer.chat_template is None:
+    template = None if raw else ChatTemplate.for_tokenizer(llm.tokenizer)
+    if template is None:
         token_ids = llm.tokenizer.encode(prompt, add_special_tokens=True)
     else:
-        from ..server.chat_template import ChatTemplate
-
-        template = ChatTemplate.for_tokenizer(llm.tokenizer)
         text = template.render([{"role": "user", "content": prompt}])
         token_ids = llm.tokenizer.encode(text, add_special_tokens=False)
     for output in llm.stream(token_ids, params):

@@ -25,9 +25,7 @@ class OutputAssembler:
         self._index = index
         self._num_prompt_tokens = num_prompt_tokens
         self._wants_logprobs = params.logprobs is not None
-        self._detokenizer = Detokenizer(
-            tokenizer, skip_special_tokens=params.skip_special_tokens
-        )
+        self._detokenizer = Detokenizer(tokenizer, skip_special_tokens=params.skip_special_tokens)
         self._matcher = (
             StopStringMatcher(params.stop, include=params.include_stop_str_in_output)
             if params.stop

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .assembler import OutputAssembler
 from .client import EngineClient
 from .errors import EngineDeadError, OverloadedError, RequestFailedError
-from .messages import EngineStats, SequenceDelta, StepResult
+from .messages import EngineStats, SequenceDelta, StepResult, Submit
 from .outputs import RequestOutput
 from .plan import EngineConfig
 from .prepare import make_sequences, validate_request
@@ -46,6 +46,42 @@ class _Sequence:
     delta: SequenceDelta | None = field(default=None)
     first_token_at: float | None = None
     last_token_at: float | None = None
+
+
+class RequestStream:
+    """Outputs of a request as they are made, those of its choices interleaved.
+
+    Iterate it to the end or `close` it: what is not finished then is cancelled within one step.
+    Iterating raises EngineDeadError or RequestFailedError, and closes it.
+    """
+
+    def __init__(
+        self,
+        inbox: "asyncio.Queue[RequestOutput | Exception]",
+        num_choices: int,
+        abandon: Callable[[], None],
+    ) -> None:
+        self._inbox = inbox
+        self._num_open = num_choices
+        self._abandon = abandon
+
+    def __aiter__(self) -> "RequestStream":
+        return self
+
+    async def __anext__(self) -> RequestOutput:
+        if self._num_open == 0:
+            raise StopAsyncIteration
+        output = await self._inbox.get()
+        if isinstance(output, Exception):
+            self.close()
+            raise output
+        self._num_open -= output.finish_reason is not None
+        return output
+
+    def close(self) -> None:
+        """Cancel what is not finished; closing twice does nothing more."""
+        self._num_open = 0
+        self._abandon()
 
 
 class AsyncEngine:
@@ -134,55 +170,51 @@ class AsyncEngine:
                 f"more exceed the limit of {limit} (--max-queued-requests); try again later"
             )
 
-    async def generate(
+    def generate(
         self,
         request_id: str,
-        prompt_token_ids: list[int],
-        params: SamplingParams,
+        prompts: Sequence[list[int]],
+        params: Sequence[SamplingParams],
         *,
         priority: int = 0,
         cache_salt: str = "",
         arrived_at: float | None = None,
-    ) -> AsyncIterator[RequestOutput]:
-        """Generate `params.n` choices; outputs of all choices come interleaved as they are made.
+    ) -> "RequestStream":
+        """Submit a request of one or more prompts; outputs come from the stream it returns.
 
-        `params` come from `validate`; `arrived_at` is the monotonic instant the request came in.
-        Closing the iterator (or cancelling its task) cancels what is not finished within one step.
-        Raises OverloadedError, EngineDeadError or RequestFailedError.
+        `params`, one for each prompt, come from `validate`. The choices of prompt i have the
+        indexes from i * n on. `arrived_at` is the monotonic instant the request came in. Raises
+        OverloadedError or EngineDeadError with nothing submitted.
         """
-        self.check_capacity(params.n)
-        sequences = make_sequences(
-            request_id,
-            prompt_token_ids,
-            params,
-            self.tokenizer,
-            priority=priority,
-            cache_salt=cache_salt,
-        )
-        inbox: asyncio.Queue[RequestOutput | Exception] = asyncio.Queue()
+        self.check_capacity(sum(one.n for one in params))
         now = time.monotonic()
-        ids = [sequence.request_id for sequence in sequences]
-        self._busy_since = self._busy_since or now
-        self._client.submit(sequences)
-        for index, sequence in enumerate(sequences):
-            self._sequences[sequence.request_id] = _Sequence(
-                assembler=OutputAssembler(self.tokenizer, len(prompt_token_ids), params, index),
-                inbox=inbox,
-                prompt_tokens=len(prompt_token_ids),
-                max_tokens=sequence.max_tokens,
-                arrived_at=now if arrived_at is None else arrived_at,
+        inbox: asyncio.Queue[RequestOutput | Exception] = asyncio.Queue()
+        opened: list[tuple[Submit, _Sequence]] = []
+        for i, (token_ids, one) in enumerate(zip(prompts, params, strict=True)):
+            submits = make_sequences(
+                request_id if len(prompts) == 1 else f"{request_id}.{i}",
+                token_ids,
+                one,
+                self.tokenizer,
+                priority=priority,
+                cache_salt=cache_salt,
             )
-        self.listener.on_request(params.n)
-        open_choices = len(sequences)
-        try:
-            while open_choices:
-                output = await inbox.get()
-                if isinstance(output, Exception):
-                    raise output
-                open_choices -= output.finish_reason is not None
-                yield output
-        finally:
-            self._abandon(ids)
+            for submit in submits:
+                sequence = _Sequence(
+                    assembler=OutputAssembler(self.tokenizer, len(token_ids), one, len(opened)),
+                    inbox=inbox,
+                    prompt_tokens=len(token_ids),
+                    max_tokens=submit.max_tokens,
+                    arrived_at=now if arrived_at is None else arrived_at,
+                )
+                opened.append((submit, sequence))
+        self._client.submit([submit for submit, _ in opened])
+        self._busy_since = self._busy_since or now
+        self._sequences.update((submit.request_id, sequence) for submit, sequence in opened)
+        for one in params:
+            self.listener.on_request(one.n)
+        ids = [submit.request_id for submit, _ in opened]
+        return RequestStream(inbox, len(opened), lambda: self._abandon(ids))
 
     def _abandon(self, ids: list[str]) -> None:
         """Cancel those of the sequences that are still open."""

@@ -2,7 +2,8 @@
 
 For the query token at position p of a sequence, keys 0..p of that sequence count (the last `window`
 of them if `window > 0`): softmax(q · k * scale) v, query heads grouped over KV heads. Paged after
-"Efficient Memory Management for Large Language Model Serving with PagedAttention" (Kwon et al., 2023).
+"Efficient Memory Management for Large Language Model Serving with PagedAttention" (Kwon et al.,
+2023).
 
 Shapes: query [tokens, heads, head_dim]; key_cache and value_cache [blocks, kv_heads, block_size,
 head_dim]; block_tables [rows, max_blocks] int64. Results have the query's shape and type.

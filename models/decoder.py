@@ -74,10 +74,14 @@ class Decoder:
                     qkv=store.fuse(qkv, "weight", [(*r, hidden) for r in rows]),
                     qkv_bias=store.fuse(qkv, "bias", rows) if config.qkv_bias else None,
                     q_norm=(
-                        store.take(attention + "q_norm.weight", (width,)) if config.qk_norm else None
+                        store.take(attention + "q_norm.weight", (width,))
+                        if config.qk_norm
+                        else None
                     ),
                     k_norm=(
-                        store.take(attention + "k_norm.weight", (width,)) if config.qk_norm else None
+                        store.take(attention + "k_norm.weight", (width,))
+                        if config.qk_norm
+                        else None
                     ),
                     output=store.take(attention + "o_proj.weight", (hidden, heads * width)),
                     output_bias=(
@@ -131,7 +135,8 @@ class Decoder:
                 states, residual = add_rms_norm(
                     states, residual, layer.input_norm, config.rms_norm_eps
                 )
-            query, key, value = F.linear(states, layer.qkv, layer.qkv_bias).split(sizes, dim=-1)
+            qkv = F.linear(states, layer.qkv, layer.qkv_bias)
+            query, key, value = torch.split(qkv, sizes, dim=-1)
             query = query.unflatten(-1, (heads, width))  # [tokens, heads, head_dim]
             key = key.unflatten(-1, (kv_heads, width))
             value = value.unflatten(-1, (kv_heads, width))
@@ -194,7 +199,7 @@ class _Store:
 
 
 def rotary_frequencies(config: ModelConfig) -> tuple[Tensor, float]:
-    """Angles per position of each pair of dimensions [head_dim / 2], and the factor on cos and sin."""
+    """Angles per position of each pair of dimensions [head_dim / 2]; the factor on cos and sin."""
     width = config.head_dim
     exponents = torch.arange(0, width, 2, dtype=torch.int64).float() / width
     frequencies = 1.0 / (config.rope_theta**exponents)

@@ -95,9 +95,7 @@ class ModelRunner:
                 zip(firsts, lengths, contexts, strict=True)
             )
         ]
-        plan = plan_attention(
-            spans, self._to_device(self._tables[rows, :widest]), self._block_size
-        )
+        plan = plan_attention(spans, self._to_device(self._tables[rows, :widest]), self._block_size)
         states = self._decoder.forward(
             self._to_device(token_ids),
             self._to_device(positions),

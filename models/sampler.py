@@ -102,12 +102,12 @@ def _penalise(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
         output = torch.tensor(row.output_token_ids, dtype=torch.int64, device=logits.device)
         if spec.repetition_penalty != 1.0:
             prompt = torch.tensor(row.prompt_token_ids, dtype=torch.int64, device=logits.device)
-            seen = torch.cat((prompt, output)).unique()
+            seen = torch.unique(torch.cat((prompt, output)))
             values = line[seen]
             penalty = spec.repetition_penalty
             line[seen] = torch.where(values > 0, values / penalty, values * penalty)
         if len(output):
-            ids, counts = output.unique(return_counts=True)
+            ids, counts = torch.unique(output, return_counts=True)
             line[ids] -= spec.frequency_penalty * counts + spec.presence_penalty
 
 
@@ -129,8 +129,8 @@ def _truncate(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
 def _keep_top(line: Tensor, top_k: int, top_p: float) -> None:
     """Keep the `top_k` best of a row [vocab], of those the fewest that hold `top_p` together.
 
-    Tokens that tie with the last one kept are kept as well. The vocabulary is sorted as a whole only
-    if its best `NUCLEUS_CANDIDATES` do not settle it.
+    Tokens that tie with the last one kept are kept as well. The vocabulary is sorted as a whole
+    only if its best `NUCLEUS_CANDIDATES` do not settle it.
     """
     vocab = line.shape[0]
     for width in (min(top_k, max(NUCLEUS_CANDIDATES, top_k if top_k < vocab else 0)), top_k):

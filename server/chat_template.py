@@ -66,7 +66,9 @@ class ChatTemplate:
                 }
             )
         except TemplateError as error:
-            raise BadRequestError(f"the chat template refused the messages: {error}", "messages")
+            raise BadRequestError(
+                f"the chat template refused the messages: {error}", "messages"
+            ) from None
         except Exception as error:  # whatever a foreign template does with these messages
             raise BadRequestError(
                 f"the chat template failed on the messages: {type(error).__name__}: {error}",

@@ -4,10 +4,10 @@ import json
 import re
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from ..engine.errors import (
     BadRequestError,
@@ -27,6 +27,17 @@ _TYPES = {
     503: "ServiceUnavailableError",
 }
 _SHOWN_INPUT_CHARACTERS = 100
+
+
+class RequestTooLargeError(HTTPException):
+    """The body is longer than the server reads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(
+            413,
+            f"The request body is larger than the {max_bytes:,} bytes allowed (--max-body-bytes).",
+            {"Connection": "close"},
+        )
 
 
 def error_body(
@@ -52,7 +63,7 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
             return 503, error_body(503, error.message), {"Retry-After": "5"}
         case OctavoError():
             return 500, error_body(500, error.message), {}
-        case HTTPException():
+        case StarletteHTTPException():
             status = error.status_code
             return status, error_body(status, str(error.detail)), dict(error.headers or {})
     return 500, error_body(500, "Internal server error"), {}
@@ -71,7 +82,7 @@ def install_error_handlers(app: FastAPI) -> None:
         return JSONResponse(error_body(400, message, param), 400)
 
     app.add_exception_handler(OctavoError, on_error)
-    app.add_exception_handler(HTTPException, on_error)
+    app.add_exception_handler(StarletteHTTPException, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(Exception, on_error)
 
@@ -81,6 +92,11 @@ def explain_validation(problems: Any) -> tuple[str, str | None]:
     sentences = []
     param: str | None = None
     for problem in list(problems)[:5]:
+        if problem["type"] == "json_invalid":
+            where = f"at character {problem['loc'][-1]}"
+            return f"The body is not valid JSON: {problem['ctx']['error']} {where}.", None
+        if isinstance(problem.get("input"), bytes):
+            return "The body must be JSON, sent with `Content-Type: application/json`.", None
         path = [str(part) for part in problem["loc"] if part != "body"]
         # A union reports each member it tried by a type's name: not part of the field's path.
         path = [part for part in path if not re.search(r"[\[\](){}-]|^(str|int|list|bool)$", part)]

@@ -186,6 +186,15 @@ class ChatCompletionRequest(GenerationRequest):
     continue_final_message: StrictBool = False
     chat_template_kwargs: dict[str, Any] | None = None
 
+    def refuse_response_format(self) -> None:
+        """Raise BadRequestError if the answer is to be anything but free text."""
+        wanted = (self.model_extra or {}).get("response_format")
+        kind = wanted.get("type") if isinstance(wanted, dict) else wanted
+        if kind not in (None, "text"):
+            raise BadRequestError(
+                f"`response_format` of type {kind!r} is not supported yet.", "response_format"
+            )
+
     def num_logprobs(self) -> int | None:
         """How many alternatives are wanted, None for no log-probabilities at all."""
         if self.top_logprobs is not None and not self.logprobs:
@@ -229,4 +238,6 @@ def _token_biases(given: dict[str, float] | None) -> dict[int, float] | None:
 
 
 def _no_prompt() -> list[str | list[int]]:
-    raise BadRequestError("Either prompt or prompt_embeds must be provided and non-empty.", "prompt")
+    raise BadRequestError(
+        "Either prompt or prompt_embeds must be provided and non-empty.", "prompt"
+    )

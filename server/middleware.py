@@ -1,0 +1,115 @@
+"""What stands before every route: request ids, API keys, and the limit on bodies. Plain ASGI.
+
+Starlette's BaseHTTPMiddleware would hide disconnects from the routes, so each of these wraps
+`receive` or `send` itself.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .errors import RequestTooLargeError, error_body
+
+OPEN_PATHS = frozenset({"/health", "/livez", "/readyz", "/version", "/metrics"})
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class RequestIds:
+    """Gives each request an id (`scope["state"]["request_id"]`) and sends it as X-Request-Id.
+
+    The client's own X-Request-Id is kept if it is 1 to 128 visible ASCII characters.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+class ApiKeys:
+    """Refuses requests without one of the keys; probes, version and metrics stay open.
+
+    Keys are compared by their hashes in constant time.
+    """
+
+    def __init__(self, app: ASGIApp, keys: list[str]) -> None:
+        self._app = app
+        self._hashes = [_digest(key) for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 401."""
+        if scope["type"] == "http" and not self._may_pass(scope):
+            body = error_body(
+                401,
+                "Incorrect API key provided: send one of the server's keys as "
+                "`Authorization: Bearer KEY`.",
+                code="invalid_api_key",
+            )
+            response = JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})
+            await response(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _may_pass(self, scope: Scope) -> bool:
+        if not self._hashes or scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
+            return True
+        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        given = _digest(key.strip())
+        known = [hmac.compare_digest(given, wanted) for wanted in self._hashes]
+        return scheme.lower() == "bearer" and any(known)
+
+
+class BodyLimit:
+    """Refuses bodies of more than `max_bytes`, by their declared or their real length."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; a route that reads too much gets RequestTooLargeError."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_bytes:
+            error = RequestTooLargeError(self._max_bytes)
+            # The body is not read, so the connection cannot be used again.
+            headers = {"Connection": "close"}
+            response = JSONResponse(error_body(413, error.detail), 413, headers)
+            await response(scope, receive, send)
+            return
+        num_bytes = 0
+
+        async def receive_counted() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._max_bytes:
+                raise RequestTooLargeError(self._max_bytes)
+            return message
+
+        await self._app(scope, receive_counted, send)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,114 @@
+"""Everything but generation: models, tokens, probes, version and metrics."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from .. import __version__
+from ..engine.errors import BadRequestError, EngineDeadError
+from .errors import error_body
+from .metrics import CONTENT_TYPE, ServerMetrics
+from .protocol import DetokenizeRequest, TokenizeRequest
+from .responses import DetokenizeResponse, ErrorResponse, ModelCard, ModelList, TokenizeResponse
+from .service import ServiceOfApp
+
+router = APIRouter(responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}})
+
+
+@router.get("/v1/models")
+async def list_models(service: ServiceOfApp) -> ModelList:
+    """Every name under which the model is served."""
+    info = service.engine.info
+    return ModelList(
+        data=[
+            ModelCard(
+                id=name, created=info.created, root=info.path, max_model_len=info.max_model_len
+            )
+            for name in info.served_names
+        ]
+    )
+
+
+@router.post("/tokenize", response_model_exclude_unset=True)
+async def tokenize(body: TokenizeRequest, service: ServiceOfApp) -> TokenizeResponse:
+    """Token ids of a prompt or of a conversation."""
+    service.served_name(body.model)
+    if (body.prompt is None) == (body.messages is None):
+        raise BadRequestError("Give exactly one of `prompt` and `messages`.", "prompt")
+    if body.messages is not None:
+        tokens = await service.tokenize_chat(
+            body.messages,
+            add_generation_prompt=body.add_generation_prompt,
+            continue_final_message=body.continue_final_message,
+            extra=body.chat_template_kwargs,
+        )
+    else:
+        special = True if body.add_special_tokens is None else body.add_special_tokens
+        tokens = await service.tokenize(body.prompt or "", special)
+    answer = TokenizeResponse(
+        count=len(tokens), max_model_len=service.engine.info.max_model_len, tokens=tokens
+    )
+    if body.return_token_strs:
+        answer.token_strs = [service.engine.tokenizer.token_text(token) for token in tokens]
+    return answer
+
+
+@router.post("/detokenize")
+async def detokenize(body: DetokenizeRequest, service: ServiceOfApp) -> DetokenizeResponse:
+    """The text of token ids."""
+    service.served_name(body.model)
+    limit = service.engine.info.vocab_size
+    outside = [token for token in body.tokens if not 0 <= token < limit]
+    if outside:
+        raise BadRequestError(
+            f"Token id {outside[0]} is out of vocabulary. Vocabulary size: {limit}", "tokens"
+        )
+    text = service.engine.tokenizer.decode(body.tokens, skip_special_tokens=False)
+    return DetokenizeResponse(prompt=text)
+
+
+@router.get("/livez", response_class=Response)
+async def livez() -> Response:
+    """Whether this process answers at all."""
+    return Response()
+
+
+@router.get("/readyz", response_class=Response)
+async def readyz(service: ServiceOfApp) -> Response:
+    """Whether requests are served: the model is loaded."""
+    return Response() if service.engine.is_ready else _unavailable("the model is not loaded")
+
+
+@router.get("/health", response_class=Response)
+async def health(service: ServiceOfApp) -> Response:
+    """Whether the engine is ready and, if it has work, makes progress."""
+    engine = service.engine
+    if not engine.is_ready:
+        return _unavailable("the engine is not ready")
+    if engine.is_stalled:
+        age = engine.last_step_age_s
+        return _unavailable(f"the engine has work, but its last step ended {age:.0f} s ago")
+    return Response()
+
+
+@router.get("/version")
+async def version() -> dict[str, str]:
+    """The server's version."""
+    return {"version": __version__}
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request, service: ServiceOfApp) -> Response:
+    """Prometheus metrics; gauges are read from the engine now."""
+    collected = request.app.state.metrics
+    assert isinstance(collected, ServerMetrics)
+    engine = service.engine
+    try:
+        stats = await engine.stats()
+    except EngineDeadError:
+        stats = None
+    text = collected.render(stats, engine.is_ready, engine.last_step_age_s)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE})
+
+
+def _unavailable(why: str) -> JSONResponse:
+    return JSONResponse(error_body(503, why), 503, {"Retry-After": "5"})

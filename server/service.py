@@ -1,0 +1,187 @@
+"""What all generating routes share: the engine, the template, and the life of one answer."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from ..engine.async_engine import AsyncEngine, RequestStream
+from ..engine.errors import BadRequestError, NotFoundError
+from ..engine.outputs import RequestOutput, TokenLogprob
+from ..engine.sampling_params import SamplingParams
+from .chat_template import ChatTemplate, plain_messages
+from .protocol import ChatMessage, GenerationRequest
+from .responses import PromptTokensDetails, Usage
+
+# Tokenizing this much takes a millisecond or so: more would hold up other streams.
+_INLINE_CHARACTERS = 8192
+
+
+class Service:
+    """One served model. Raises ConfigurationError if its chat template is not valid."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self._template = ChatTemplate.for_tokenizer(engine.tokenizer)
+
+    def served_name(self, wanted: str | None) -> str:
+        """The name to answer with. Raises NotFoundError for a model that is not served here."""
+        names = self.engine.info.served_names
+        if not wanted:
+            return names[0]
+        if wanted not in names:
+            raise NotFoundError(
+                f"The model `{wanted}` does not exist. Served here: {', '.join(names)}.", "model"
+            )
+        return wanted
+
+    async def tokenize(self, text: str, add_special_tokens: bool) -> list[int]:
+        """Token ids of a text; a long one is tokenized beside the event loop."""
+        encode = self.engine.tokenizer.encode
+        if len(text) <= _INLINE_CHARACTERS:
+            return encode(text, add_special_tokens)
+        return await asyncio.to_thread(encode, text, add_special_tokens)
+
+    async def tokenize_chat(
+        self,
+        messages: list[ChatMessage],
+        *,
+        add_generation_prompt: bool,
+        continue_final_message: bool,
+        extra: dict[str, Any] | None,
+    ) -> list[int]:
+        """Token ids of a conversation. Raises BadRequestError if the template refuses it."""
+        if self._template is None:
+            raise BadRequestError(
+                "This model has no chat template: use /v1/completions, or start the server with "
+                "--chat-template FILE.",
+                "messages",
+            )
+        text = self._template.render(
+            plain_messages(messages),
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            extra=extra,
+        )
+        return await self.tokenize(text, add_special_tokens=False)
+
+    def start(
+        self,
+        heading: "Heading",
+        body: GenerationRequest,
+        prompts: Sequence[list[int]],
+        params: SamplingParams,
+    ) -> RequestStream:
+        """Check the prompts and hand them to the engine.
+
+        Raises BadRequestError, OverloadedError or EngineDeadError, with nothing begun.
+        """
+        checked = [self.engine.validate(prompt, params) for prompt in prompts]
+        return self.engine.generate(
+            heading.engine_id,
+            prompts,
+            checked,
+            priority=body.priority or 0,
+            cache_salt=body.cache_salt or "",
+            arrived_at=heading.arrived_at,
+        )
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What every part of one answer bears. `engine_id` is unique even if a client's id is not."""
+
+    id: str
+    engine_id: str
+    created: int
+    model: str
+    arrived_at: float
+
+    @classmethod
+    def of(cls, request: Request, body: GenerationRequest, kind: str, model: str) -> "Heading":
+        """For a request that has just arrived; `kind` is cmpl or chatcmpl."""
+        shown = f"{kind}-{body.request_id or request.state.request_id}"
+        return cls(
+            id=shown,
+            engine_id=f"{shown}-{secrets.token_hex(4)}",
+            created=int(time.time()),
+            model=model,
+            arrived_at=time.monotonic(),
+        )
+
+
+class UsageCounter:
+    """Adds up the tokens of an answer from its outputs."""
+
+    def __init__(self, prompts: Sequence[list[int]], num_choices_each: int) -> None:
+        self._num_prompt_tokens = sum(len(prompt) for prompt in prompts)
+        self._num_choices_each = num_choices_each
+        self._generated: dict[int, int] = {}
+        self._cached: dict[int, int] = {}
+
+    def note(self, output: RequestOutput) -> None:
+        """Take an output into account."""
+        self._generated[output.index] = output.num_output_tokens
+        # Further choices find what the first one computed: that saved the client nothing.
+        if output.index % self._num_choices_each == 0:
+            self._cached[output.index] = output.num_cached_tokens
+
+    def usage(self) -> Usage:
+        """The usage so far."""
+        generated = sum(self._generated.values())
+        return Usage(
+            prompt_tokens=self._num_prompt_tokens,
+            completion_tokens=generated,
+            total_tokens=self._num_prompt_tokens + generated,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=sum(self._cached.values())),
+        )
+
+
+@dataclass
+class WholeChoice:
+    """A choice put together from its outputs."""
+
+    texts: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprob] | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+
+    @property
+    def text(self) -> str:
+        """All of its text."""
+        return "".join(self.texts)
+
+    def add(self, output: RequestOutput) -> None:
+        """Append an output."""
+        self.texts.append(output.text)
+        if output.logprobs is not None:
+            self.logprobs = [*(self.logprobs or ()), *output.logprobs]
+        self.finish_reason, self.stop_reason = output.finish_reason, output.stop_reason
+
+
+async def collect(
+    stream: RequestStream, num_choices: int, counter: UsageCounter
+) -> list[WholeChoice]:
+    """The whole choices of a request; cancels it if this is itself cancelled."""
+    choices = [WholeChoice() for _ in range(num_choices)]
+    try:
+        async for output in stream:
+            counter.note(output)
+            choices[output.index].add(output)
+    finally:
+        stream.close()
+    return choices
+
+
+async def _service_of(request: Request) -> Service:
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service
+
+
+ServiceOfApp = Annotated[Service, Depends(_service_of)]
+"""The app's service, as a parameter of a route."""
