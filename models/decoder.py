@@ -124,7 +124,7 @@ class Decoder:
         """
         config = self.config
         heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
-        sizes = (heads * width, kv_heads * width, kv_heads * width)
+        sizes = [heads * width, kv_heads * width, kv_heads * width]
         scale = width**-0.5
         cos = self._cos[positions].repeat(1, 2)[:, None]  # [tokens, 1, head_dim]
         sin = self._sin[positions].repeat(1, 2)[:, None]
