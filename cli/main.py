@@ -72,12 +72,21 @@ def serve(
     plan: Annotated[bool, typer.Option("--plan", help="Print the memory plan and exit.")] = False,
 ) -> None:
     """Serve a model over the OpenAI API (with no MODEL: the embedded SmolLM2-135M-Instruct)."""
-    from .serve import print_plan, run_server
-
     if plan:
+        from .serve import print_plan
+
         print_plan(settings)
-    else:
-        run_server(settings)
+        return
+    from ..engine.launch import EngineProcess
+
+    process = EngineProcess()  # first of all: it takes the longest
+    try:
+        from .serve import run_server
+
+        code = run_server(settings, process)
+    finally:
+        process.discard()
+    sys.exit(code)
 
 
 @app.command()

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import logging
 import socket
-import sys
 import time
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.table import Table
 from ..engine.async_engine import AsyncEngine
 from ..engine.build import PlannedModel, describe_model, load_tokenizer, plan_model
 from ..engine.errors import ConfigurationError, EngineDeadError
+from ..engine.launch import EngineProcess
 from ..engine.logs import configure_logging
 from ..engine.settings import Settings
 
@@ -39,9 +39,8 @@ def print_info(settings: Settings) -> None:
     console.print(_plan_table(planned))
 
 
-def run_server(settings: Settings) -> None:
-    """Plan, load and serve until SIGINT or SIGTERM; exits with code 1 if the engine dies."""
-    started = time.monotonic()
+def run_server(settings: Settings, process: EngineProcess) -> int:
+    """Plan, load and serve until SIGINT or SIGTERM. Returns the exit code: 1 if the engine dies."""
     configure_logging(settings.log_level, settings.log_format)
     planned = plan_model(settings)
     if settings.log_format == "text":
@@ -55,11 +54,11 @@ def run_server(settings: Settings) -> None:
         run = asyncio.run
     else:
         run = uvloop.run
-    sys.exit(run(_serve(settings, planned, listener, started)))
+    return run(_serve(settings, planned, process, listener))
 
 
 async def _serve(
-    settings: Settings, planned: PlannedModel, listener: socket.socket, started: float
+    settings: Settings, planned: PlannedModel, process: EngineProcess, listener: socket.socket
 ) -> int:
     import uvicorn
 
@@ -69,8 +68,9 @@ async def _serve(
         deaths.append(reason)
         server.should_exit = True
 
-    # The engine process loads torch and weights while this one builds tokenizer and app.
-    engine = AsyncEngine(settings, planned.config, describe_model(planned, settings), on_death)
+    # The engine process loads weights while this one builds tokenizer and app.
+    info = describe_model(planned, settings)
+    engine = AsyncEngine(process, settings, planned.config, info, on_death)
     await engine.start()
     try:
         engine.tokenizer = load_tokenizer(planned, settings)
@@ -85,7 +85,7 @@ async def _serve(
             timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
         )
         server = uvicorn.Server(config)
-        announcer = asyncio.create_task(_announce(engine, listener, started))
+        announcer = asyncio.create_task(_announce(engine, listener, process.started_at))
         await server.serve(sockets=[listener])
         announcer.cancel()
     finally:
@@ -96,7 +96,7 @@ async def _serve(
     return 0
 
 
-async def _announce(engine: AsyncEngine, listener: socket.socket, started: float) -> None:
+async def _announce(engine: AsyncEngine, listener: socket.socket, started_at: float) -> None:
     try:
         phases = await engine.wait_ready()
     except EngineDeadError:
@@ -111,7 +111,7 @@ async def _announce(engine: AsyncEngine, listener: socket.socket, started: float
         engine.info.served_names[0],
         shown,
         port,
-        time.monotonic() - started,
+        time.monotonic() - started_at,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from .assembler import OutputAssembler
 from .client import EngineClient
 from .errors import EngineDeadError, OverloadedError, RequestFailedError
+from .launch import EngineProcess
 from .messages import EngineStats, SequenceDelta, StepResult, Submit
 from .outputs import RequestOutput
 from .plan import EngineConfig
@@ -85,10 +86,14 @@ class RequestStream:
 
 
 class AsyncEngine:
-    """Serves requests through one engine process. All methods belong to one event loop."""
+    """Serves requests through one engine process, which it owns from now on.
+
+    All methods belong to one event loop.
+    """
 
     def __init__(
         self,
+        process: EngineProcess,
         settings: Settings,
         config: EngineConfig,
         info: ModelInfo,
@@ -101,7 +106,7 @@ class AsyncEngine:
         self.listener: TelemetryListener = SilentListener()
         self._sequences: dict[str, _Sequence] = {}
         self._tell_death = on_death
-        self._client = EngineClient(config, self._on_step, self._on_death)
+        self._client = EngineClient(process, config, self._on_step, self._on_death)
         self._last_step_at = time.monotonic()
         self._busy_since: float | None = None
 
@@ -133,7 +138,7 @@ class AsyncEngine:
         return len(self._sequences)
 
     async def start(self) -> None:
-        """Start the engine process; returns before its model is loaded (`wait_ready`)."""
+        """Let the engine load its model; returns before it is loaded (`wait_ready`)."""
         await self._client.start()
 
     async def wait_ready(self) -> dict[str, float]:

@@ -4,18 +4,15 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 import zmq
 import zmq.asyncio
 
 from .errors import EngineDeadError
+from .launch import EngineProcess
 from .messages import (
     Cancel,
     EngineStats,
@@ -39,7 +36,7 @@ LAST_WORDS_TIMEOUT_S = 1.0
 
 
 class EngineClient:
-    """One engine process, seen from the front end's event loop.
+    """One engine process, seen from the front end's event loop, which now owns it.
 
     `on_step` is called with every StepResult; `on_death` once, with the reason, when the process
     ends without having been told to.
@@ -47,10 +44,12 @@ class EngineClient:
 
     def __init__(
         self,
+        process: EngineProcess,
         config: EngineConfig,
         on_step: Callable[[StepResult], None],
         on_death: Callable[[str], None],
     ) -> None:
+        self._process = process
         self._config = config
         self._on_step = on_step
         self._on_death = on_death
@@ -58,14 +57,12 @@ class EngineClient:
         self._decoder = msgspec.msgpack.Decoder(FromEngine)
         self._tickets = itertools.count(1)
         self._stats_waiters: dict[int, asyncio.Future[EngineStats]] = {}
-        self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: str | None = None
         self._failure_told = asyncio.Event()
         self._stopping = False
         self._context: zmq.asyncio.Context | None = None
         self._socket: zmq.asyncio.Socket | None = None
-        self._folder: Path | None = None
         self.ready: asyncio.Future[dict[str, float]] | None = None
         self.last_message_at = time.monotonic()
 
@@ -88,33 +85,22 @@ class EngineClient:
     @property
     def is_alive(self) -> bool:
         """Whether the process runs."""
-        return self._process is not None and self._process.returncode is None
+        return self._process.is_alive
 
     @property
-    def pid(self) -> int | None:
-        """The engine's process id, None before it was started."""
-        return None if self._process is None else self._process.pid
+    def pid(self) -> int:
+        """The engine's process id."""
+        return self._process.pid
 
     async def start(self) -> None:
-        """Start the process and return at once; await `ready` for the model."""
+        """Let the process load the model and return at once; await `ready` for it."""
         self.ready = asyncio.get_running_loop().create_future()
-        self._folder = Path(tempfile.mkdtemp(prefix="octavo-"))  # mode 0700: ours alone
-        address = f"ipc://{self._folder}/engine.sock"
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "octavo.engine.process",
-            address,
-            stdin=asyncio.subprocess.PIPE,
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(self._config))
-        self._process.stdin.write_eof()
+        self._process.configure(msgspec.json.encode(self._config))
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)  # open requests bound what can queue here
-        self._socket.connect(address)
+        self._socket.connect(self._process.address)
         self._send(Hello())
         self._tasks = [
             asyncio.create_task(self._receive(), name="engine-receive"),
@@ -151,14 +137,11 @@ class EngineClient:
     async def stop(self) -> None:
         """End the process (by force after a while) and give sockets and files back."""
         self._stopping = True
-        if self.is_alive:
-            assert self._process is not None
+        if self.is_alive and self._socket is not None:
             self._send(Shutdown())
-            try:
+            with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._process.wait(), SHUTDOWN_TIMEOUT_S)
-            except asyncio.TimeoutError:
-                self._process.kill()
-                await self._process.wait()
+        self._process.discard()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -166,8 +149,6 @@ class EngineClient:
             self._socket.close()
         if self._context is not None:
             self._context.term()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
         if self.ready is not None and not self.ready.done():
             self.ready.cancel()
 
@@ -199,7 +180,6 @@ class EngineClient:
                     self._failure_told.set()
 
     async def _watch(self) -> None:
-        assert self._process is not None
         code = await self._process.wait()
         if self._stopping:
             return

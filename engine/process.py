@@ -139,6 +139,8 @@ def main() -> None:
     """Entry point of the process: load, announce, serve."""
     # Ctrl-C reaches the whole process group; the front end decides when the engine stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import torch  # noqa: F401 - the longest part of starting, done while the configuration is made
+
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineConfig)
     configure_logging(config.log_level, config.log_format)
     context = zmq.Context()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -45,8 +46,14 @@ def error_body(
 ) -> dict[str, Any]:
     """`{"error": {message, type, param, code}}`; `code` is the status unless given."""
     kind = _TYPES.get(status, "BadRequestError" if status < 500 else "InternalServerError")
-    shown = status if code is None else code
-    return {"error": {"message": message, "type": kind, "param": param, "code": shown}}
+    return {
+        "error": {
+            "message": _encodable(message),
+            "type": kind,
+            "param": None if param is None else _encodable(param),
+            "code": status if code is None else code,
+        }
+    }
 
 
 def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
@@ -63,6 +70,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
             return 503, error_body(503, error.message), {"Retry-After": "5"}
         case OctavoError():
             return 500, error_body(500, error.message), {}
+        case StarletteHTTPException(status_code=400, __cause__=Exception() as cause):
+            return 400, error_body(400, _explain_unreadable(cause)), {}
         case StarletteHTTPException():
             status = error.status_code
             return status, error_body(status, str(error.detail)), dict(error.headers or {})
@@ -97,6 +106,8 @@ def explain_validation(problems: Any) -> tuple[str, str | None]:
             return f"The body is not valid JSON: {problem['ctx']['error']} {where}.", None
         if isinstance(problem.get("input"), bytes):
             return "The body must be JSON, sent with `Content-Type: application/json`.", None
+        if problem["type"] == "missing" and problem["loc"] == ("body",):
+            return "A JSON body is required, but it is empty.", None
         path = [str(part) for part in problem["loc"] if part != "body"]
         # A union reports each member it tried by a type's name: not part of the field's path.
         path = [part for part in path if not re.search(r"[\[\](){}-]|^(str|int|list|bool)$", part)]
@@ -105,6 +116,25 @@ def explain_validation(problems: Any) -> tuple[str, str | None]:
         given = _shorten(problem.get("input"))
         sentences.append(f"{where + ': ' if where else ''}{problem['msg']} (got {given})")
     return "; ".join(dict.fromkeys(sentences)), param
+
+
+def _explain_unreadable(cause: Exception) -> str:
+    """Why FastAPI could not read a body, where it has no words of its own for it."""
+    match cause:
+        case UnicodeDecodeError():
+            name = cause.encoding.upper()
+            return f"The body is not valid {name}: {cause.reason} at byte {cause.start}."
+        case RecursionError():
+            return "The body is not acceptable JSON: its arrays and objects are nested too deeply."
+        case ValueError():
+            digits = sys.get_int_max_str_digits()
+            return f"The body is not acceptable JSON: an integer has more than {digits} digits."
+    return f"The body could not be read: {type(cause).__name__}."
+
+
+def _encodable(text: str) -> str:
+    """A text quoted from a request may hold half a surrogate pair, which UTF-8 cannot."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _shorten(value: object) -> str:

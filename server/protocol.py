@@ -4,15 +4,25 @@ Unknown fields are tolerated. A field we know of but cannot honour yet is refuse
 long as it asks for something (`refuse_unsupported`). Responses are built in `responses.py`.
 """
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+)
 
 from ..engine.errors import BadRequestError
-from ..engine.sampling_params import INT64_MAX, INT64_MIN, SamplingParams
+from ..engine.sampling_params import INT64_MAX, INT64_MIN, MAX_LOGPROBS, SamplingParams
 
 MAX_BATCH_PROMPTS = 1024
 _LARGEST_ID = 2**31 - 1
+_BIAS_KEY = re.compile(r"-?[0-9]{1,18}")
 
 
 def _no_booleans(value: object) -> object:
@@ -22,8 +32,19 @@ def _no_booleans(value: object) -> object:
     return value
 
 
+def _encodable(value: str) -> str:
+    r"""JSON can spell half of a surrogate pair (`"\ud800"`), which no message to the engine can."""
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("Input is not Unicode: it has half of a surrogate pair") from None
+    return value
+
+
 Number = Annotated[float, BeforeValidator(_no_booleans), Field(strict=True, allow_inf_nan=False)]
-Int = StrictInt
+Int = Annotated[StrictInt, Field(ge=INT64_MIN, le=INT64_MAX)]
+Text = Annotated[str, AfterValidator(_encodable)]
 TokenId = Annotated[StrictInt, Field(ge=-_LARGEST_ID, le=_LARGEST_ID)]
 
 
@@ -55,8 +76,8 @@ class GenerationRequest(BaseModel):
     presence_penalty: Number | None = None
     frequency_penalty: Number | None = None
     repetition_penalty: Number | None = None
-    seed: Annotated[StrictInt, Field(ge=INT64_MIN, le=INT64_MAX)] | None = None
-    stop: str | list[str] | None = None
+    seed: Int | None = None
+    stop: Text | list[Text] | None = None
     stop_token_ids: list[TokenId] | None = None
     include_stop_str_in_output: StrictBool = False
     ignore_eos: StrictBool = False
@@ -66,9 +87,9 @@ class GenerationRequest(BaseModel):
     allowed_token_ids: list[TokenId] | None = None
     bad_words: list[str] | None = None
     priority: Int | None = None
-    cache_salt: str | None = None
+    cache_salt: Text | None = None
     user: str | None = None
-    request_id: Annotated[str, Field(max_length=256)] | None = None
+    request_id: Annotated[Text, Field(max_length=256)] | None = None
 
     @property
     def streams(self) -> bool:
@@ -201,7 +222,12 @@ class ChatCompletionRequest(GenerationRequest):
             raise BadRequestError(
                 "when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs"
             )
-        return (self.top_logprobs or 0) if self.logprobs else None
+        wanted = self.top_logprobs or 0
+        if not 0 <= wanted <= MAX_LOGPROBS:
+            raise BadRequestError(
+                f"top_logprobs must be in [0, {MAX_LOGPROBS}], got {wanted}.", "top_logprobs"
+            )
+        return wanted if self.logprobs else None
 
 
 class TokenizeRequest(BaseModel):
@@ -228,7 +254,7 @@ def _token_biases(given: dict[str, float] | None) -> dict[int, float] | None:
     """Keys to token ids, values clamped to [-100, 100] as OpenAI does."""
     if given is None:
         return None
-    bad = [key for key in given if not key.lstrip("-").isascii() or not key.lstrip("-").isdigit()]
+    bad = [key for key in given if not _BIAS_KEY.fullmatch(key)]
     if bad:
         raise BadRequestError(
             f"logit_bias contains key(s) that cannot be converted to integer token IDs: {bad}",
