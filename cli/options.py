@@ -61,7 +61,7 @@ def _option(name: str) -> Any:
     if name == "model":
         return Annotated[str | None, typer.Argument(metavar="[MODEL]", help=text)]
     kind = field.annotation
-    if kind is bool:
+    if kind is bool or bool in get_args(kind):
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
         return Annotated[bool | None, typer.Option(flag, help=_with_default(text, shown))]
     return Annotated[

@@ -7,6 +7,7 @@ sockets, text or HTTP.
 import hashlib
 import logging
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
 from .plan import EngineConfig
 
 if TYPE_CHECKING:
-    from ..models.runner import ModelRunner
+    from ..models.runner import ModelRunner, PendingTokens
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,22 @@ class _Life:
 
     queued_at: float
     scheduled_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A step that was launched, or could not be (`error`)."""
+
+    batch: Batch
+    launched_at: float
+    pending: "PendingTokens | None"
+    error: Exception | None
+
+    def wait(self) -> list[SampledToken]:
+        if self.error is not None:
+            raise self.error
+        assert self.pending is not None
+        return self.pending.wait()
 
 
 class EngineCore:
@@ -61,15 +78,17 @@ class EngineCore:
         self._model_identity = model_identity
         self._lives: dict[str, _Life] = {}
         self._next_preemption_log = 0.0
+        self._flights: deque[_Flight] = deque()  # oldest first
+        self._last_finished_at = 0.0
 
     @property
     def has_work(self) -> bool:
-        """Whether any sequence waits or runs."""
-        return self._scheduler.has_work
+        """Whether any sequence waits or runs, or a step is in flight."""
+        return self._scheduler.has_work or bool(self._flights)
 
     def add(self, submit: Submit) -> None:
         """Queue a sequence. Raises ValueError if its id is in use or it can never fit."""
-        params = submit.params
+        params, spec = submit.params, _sampling_spec(submit)
         rule = StopRule(
             max_tokens=submit.max_tokens,
             max_total_tokens=self._config.max_model_len,
@@ -84,13 +103,17 @@ class EngineCore:
             priority=submit.priority,
             arrival_time=time.monotonic(),
             hash_extra=_hash_extra(self._model_identity, submit.cache_salt),
+            reads_output=spec.reads_output,
         )
         self._scheduler.add(request)
-        self._runner.add_request(submit.request_id, submit.prompt_token_ids, _sampling_spec(submit))
+        self._runner.add_request(submit.request_id, submit.prompt_token_ids, spec)
         self._lives[submit.request_id] = _Life(queued_at=time.monotonic())
 
     def cancel(self, request_ids: list[str]) -> list[SequenceDelta]:
-        """End these sequences now; their blocks are free when this returns. Ignores unknown ids."""
+        """End these sequences now. Ignores unknown ids.
+
+        Their blocks are free when this returns, or when the steps in flight have ended.
+        """
         ended = []
         for request_id in request_ids:
             if self._scheduler.cancel(request_id):
@@ -98,43 +121,31 @@ class EngineCore:
         return ended
 
     def step(self) -> StepResult:
-        """Schedule, compute and sample once.
+        """Bring one step to its end, and let the device begin the next meanwhile if it may.
 
         An exception inside the model ends the sequences of that step with an error and gives their
-        blocks back; the others go on.
+        blocks back; the others go on. A step for which the device has no memory is taken back, and
+        smaller ones follow.
         """
-        started = time.monotonic()
-        batch = self._scheduler.schedule()
-        self._note_schedule(batch, started)
+        if not self._flights:
+            self._launch()
+        if self._config.async_scheduling and self._may_run_ahead():
+            self._launch()
+        if not self._flights:
+            return StepResult(deltas=(), finished_at=time.monotonic(), step_seconds=0.0)
+        flight = self._flights.popleft()
         try:
-            sampled = self._runner.execute([_input(item) for item in batch.scheduled])
+            sampled = flight.wait()
         except Exception as error:
-            logger.exception("a step of %d sequences failed", len(batch.scheduled))
-            reason = f"the engine failed to compute this request: {type(error).__name__}"
-            deltas = [
-                self._end(request_id, FinishReason.ERROR, error=reason)
-                for request_id in self._scheduler.fail(batch)
-            ]
-            generated = 0
+            deltas = self._give_up(flight.batch, error)
         else:
-            updates = self._scheduler.update(
-                batch, {token.request_id: token.token_id for token in sampled}
-            )
-            scores = {token.request_id: token for token in sampled if token.logprob is not None}
-            deltas = [self._delta(update, scores.get(update.request_id)) for update in updates]
-            generated = sum(len(update.token_ids) for update in updates)
-        finished = time.monotonic()
-        return StepResult(
-            deltas=tuple(deltas),
-            finished_at=finished,
-            step_seconds=finished - started,
-            num_prompt_tokens=batch.num_prompt_tokens,
-            num_generation_tokens=generated,
-            prefix_query_tokens=batch.prefix_query_tokens,
-            prefix_hit_tokens=batch.prefix_hit_tokens,
-            num_preemptions=len(batch.preempted),
-            num_recomputed_tokens=batch.recomputed_tokens,
-        )
+            deltas = self._deliver(flight.batch, sampled)
+        return self._result(flight, deltas)
+
+    def drain(self) -> None:
+        """Wait for the steps in flight, so that what was cancelled has given its blocks back."""
+        while self._flights:
+            self.step()
 
     def stats(self, ticket: int = 0) -> EngineStats:
         """The present state of queues and blocks."""
@@ -150,6 +161,73 @@ class EngineCore:
             num_preemptions=self._scheduler.num_preemptions,
             num_evictions=pool.num_evictions,
             ticket=ticket,
+        )
+
+    def _may_run_ahead(self) -> bool:
+        return (
+            len(self._flights) == 1
+            and self._flights[0].error is None
+            and self._scheduler.can_run_ahead
+        )
+
+    def _launch(self) -> None:
+        """Schedule a step and hand it to the runner. An error is raised when it is waited for."""
+        started = time.monotonic()
+        batch = self._scheduler.schedule()
+        if not batch.scheduled:
+            return
+        self._note_schedule(batch, started)
+        pending, error = None, None
+        try:
+            pending = self._runner.launch([_input(item) for item in batch.scheduled])
+        except Exception as caught:
+            error = caught
+        self._flights.append(_Flight(batch, started, pending, error))
+
+    def _deliver(self, batch: Batch, sampled: list[SampledToken]) -> list[SequenceDelta]:
+        updates = self._scheduler.update(
+            batch, {token.request_id: token.token_id for token in sampled}
+        )
+        scores = {token.request_id: token for token in sampled if token.logprob is not None}
+        return [self._delta(update, scores.get(update.request_id)) for update in updates]
+
+    def _give_up(self, batch: Batch, error: Exception) -> list[SequenceDelta]:
+        """A step failed: those that build upon it fail with it; without memory it is repeated."""
+        failed = [flight.batch for flight in reversed(self._flights)]
+        self._flights.clear()
+        if not failed and _is_out_of_memory(error) and batch.num_tokens > 1:
+            for request_id in self._scheduler.retract(batch):
+                self._runner.release_row(request_id)
+            logger.warning(
+                "no memory for a step of %d tokens: steps are smaller from now on; give more room "
+                "(--gpu-memory-utilization) or lower --max-num-batched-tokens (%s)",
+                batch.num_tokens,
+                error,
+            )
+            return []
+        logger.error("a step of %d sequences failed", len(batch.scheduled), exc_info=error)
+        reason = f"the engine failed to compute this request: {type(error).__name__}"
+        return [
+            self._end(request_id, FinishReason.ERROR, error=reason)
+            for item in (*failed, batch)
+            for request_id in self._scheduler.fail(item)
+        ]
+
+    def _result(self, flight: _Flight, deltas: list[SequenceDelta]) -> StepResult:
+        finished = time.monotonic()
+        began = max(flight.launched_at, self._last_finished_at)
+        self._last_finished_at = finished
+        batch = flight.batch
+        return StepResult(
+            deltas=tuple(deltas),
+            finished_at=finished,
+            step_seconds=finished - began,
+            num_prompt_tokens=batch.num_prompt_tokens,
+            num_generation_tokens=sum(len(delta.token_ids) for delta in deltas),
+            prefix_query_tokens=batch.prefix_query_tokens,
+            prefix_hit_tokens=batch.prefix_hit_tokens,
+            num_preemptions=len(batch.preempted),
+            num_recomputed_tokens=batch.recomputed_tokens,
         )
 
     def _note_schedule(self, batch: Batch, now: float) -> None:
@@ -234,6 +312,10 @@ def load_core(config: EngineConfig) -> tuple[EngineCore, dict[str, float]]:
     runner.warm_up()
     lap("warm up")
     return EngineCore(config, runner, identity), phases
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _hash_extra(model_identity: bytes, cache_salt: str) -> bytes:

@@ -126,6 +126,7 @@ class _Run:
                             on_choice_end()
         finally:
             core.cancel(list(self._open))
+            core.drain()
 
     def completions(self) -> list[list[Completion]]:
         """The finished choices of each prompt."""

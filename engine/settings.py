@@ -136,6 +136,10 @@ class Settings(BaseSettings):
     scheduling_policy: Literal["fcfs", "priority"] = Field(
         "fcfs", description="Who is admitted first: first come, or lowest `priority` value."
     )
+    async_scheduling: bool | None = Field(
+        None,
+        description="Schedule a step while the one before runs; unset: on CUDA.",
+    )
     num_threads: int | None = Field(
         None, ge=1, description="CPU threads of the engine; unset: the cores it may use."
     )

@@ -1,9 +1,8 @@
 """From a step's sequences to their next tokens: flat tensors, one forward pass, the sampler."""
 
 import hashlib
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +15,27 @@ from .batch import SampledToken, SequenceInput
 from .config import ModelConfig, load_config
 from .decoder import Decoder
 from .resolve import resolve_model
-from .sampler import SamplingRow, sample
+from .sampler import Draw, SamplingRow, sample
 from .sampling_spec import SamplingSpec
+from .sequences import RunningSequence, SequenceTable, StepLayout
 from .weights import read_tensors
 
-logger = logging.getLogger(__name__)
 
+@dataclass(frozen=True, slots=True)
+class PendingTokens:
+    """A step that was launched; `wait` gives its tokens when the device has drawn them."""
 
-@dataclass(slots=True)
-class _Sequence:
-    """What the sampler must know of a sequence, and the row of its block table while it has one."""
+    sequences: Sequence[RunningSequence]
+    draw: Draw | None
 
-    prompt_token_ids: Sequence[int]
-    spec: SamplingSpec
-    output_token_ids: list[int] = field(default_factory=list)
-    row: int | None = None
+    def wait(self) -> list[SampledToken]:
+        """One token for each sequence that draws, in the order of the batch. Call it once."""
+        if self.draw is None:
+            return []
+        tokens = self.draw.tokens()
+        for sequence, token in zip(self.sequences, tokens, strict=True):
+            sequence.output_token_ids.append(token.token_id)
+        return tokens
 
 
 class ModelRunner:
@@ -50,68 +55,49 @@ class ModelRunner:
         self._cache = cache
         self._device = device
         self._block_size = block_size
-        max_blocks = -(-max_model_len // block_size)
-        self._tables = np.zeros((max_num_seqs, max_blocks), dtype=np.int64)
-        self._free_rows = list(range(max_num_seqs - 1, -1, -1))
-        self._sequences: dict[str, _Sequence] = {}
+        self._sequences = SequenceTable(max_num_seqs, max_model_len, block_size)
+        # The newest token of each row, for the step after to begin with.
+        self._drawn = torch.zeros(max_num_seqs, dtype=torch.int64, device=device)
 
     def add_request(
         self, request_id: str, prompt_token_ids: Sequence[int], spec: SamplingSpec
     ) -> None:
         """Make a sequence known; it takes a block table's row when it first runs."""
-        self._sequences[request_id] = _Sequence(prompt_token_ids, spec)
+        self._sequences.add(request_id, RunningSequence(prompt_token_ids, spec))
 
     def remove_request(self, request_id: str) -> None:
-        """Forget a sequence."""
-        self.release_row(request_id)
-        del self._sequences[request_id]
+        """Forget a sequence. A step in flight may still compute it; its tokens go nowhere."""
+        self._sequences.remove(request_id)
 
     def release_row(self, request_id: str) -> None:
         """Give up the row of a sequence that lost its blocks; it takes one when it runs again."""
-        sequence = self._sequences[request_id]
-        if sequence.row is not None:
-            self._free_rows.append(sequence.row)
-            sequence.row = None
+        self._sequences.release_row(request_id)
 
     @torch.inference_mode()
-    def execute(self, batch: Sequence[SequenceInput]) -> list[SampledToken]:
-        """Compute a step; one token for each of those with `samples`, in the order given."""
-        rows = np.array([self._row_of(item) for item in batch])
-        lengths = np.array([len(item.token_ids) for item in batch])
-        starts = np.array([item.start for item in batch])
-        firsts = np.cumsum(lengths) - lengths  # index of each sequence's first token in the batch
-        total = int(lengths.sum())
-        token_ids = np.fromiter(
-            (token for item in batch for token in item.token_ids), np.int64, total
-        )
-        positions = np.arange(total) + np.repeat(starts - firsts, lengths)
-        blocks = self._tables[np.repeat(rows, lengths), positions // self._block_size]
-        slots = blocks * self._block_size + positions % self._block_size
-        contexts = starts + lengths
-        widest = -(-int(contexts.max()) // self._block_size)
-        spans = [
-            SequenceSpan(i, int(first), int(length), int(context))
-            for i, (first, length, context) in enumerate(
-                zip(firsts, lengths, contexts, strict=True)
-            )
-        ]
-        plan = plan_attention(spans, self._to_device(self._tables[rows, :widest]), self._block_size)
+    def launch(self, batch: Sequence[SequenceInput]) -> PendingTokens:
+        """Begin to compute a step; on a GPU this returns before it is computed."""
+        layout = self._sequences.lay_out(batch)
+        token_ids = self._to_device(layout.token_ids)
+        if layout.has_pending:
+            rows = self._to_device(np.repeat(layout.rows, layout.lengths))
+            token_ids = torch.where(token_ids < 0, self._drawn[rows], token_ids)
+        widest = -(-int(layout.contexts.max()) // self._block_size)
+        tables = self._to_device(self._sequences.tables[layout.rows, :widest])
         states = self._decoder.forward(
-            self._to_device(token_ids),
-            self._to_device(positions),
-            self._to_device(slots),
-            plan,
+            token_ids,
+            self._to_device(layout.positions),
+            self._to_device(layout.slots),
+            plan_attention(_spans(layout), tables, self._block_size),
             self._cache,
         )
-        sampling = [i for i, item in enumerate(batch) if item.samples]
-        if not sampling:
-            return []
-        last = self._to_device((firsts + lengths - 1)[sampling])
-        logits = self._decoder.logits(states[last])
-        tokens = sample(logits, [self._sampling_row(batch[i].request_id) for i in sampling])
-        for token in tokens:
-            self._sequences[token.request_id].output_token_ids.append(token.token_id)
-        return tokens
+        if not layout.sampling:
+            return PendingTokens((), None)
+        logits = self._decoder.logits(states[self._to_device(layout.last_tokens)])
+        drawing = [batch[i] for i in layout.sampling]
+        sequences = [self._sequences[item.request_id] for item in drawing]
+        draw = sample(logits, [_sampling_row(*pair) for pair in zip(drawing, sequences)])
+        self._drawn[self._to_device(layout.rows[layout.sampling])] = draw.token_ids
+        return PendingTokens(sequences, draw)
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -119,26 +105,27 @@ class ModelRunner:
         zero = self._to_device(np.zeros(1, dtype=np.int64))
         plan = plan_attention([SequenceSpan(0, 0, 1, 1)], zero[None], self._block_size)
         states = self._decoder.forward(zero, zero, zero, plan, self._cache)
-        sample(self._decoder.logits(states), [SamplingRow("", SamplingSpec(), (), ())])
-
-    def _row_of(self, item: SequenceInput) -> int:
-        """The sequence's row, with the step's new blocks written into it."""
-        sequence = self._sequences[item.request_id]
-        if sequence.row is None:
-            sequence.row = self._free_rows.pop()
-        if item.new_block_ids:
-            end = item.first_block + len(item.new_block_ids)
-            self._tables[sequence.row, item.first_block : end] = item.new_block_ids
-        return sequence.row
-
-    def _sampling_row(self, request_id: str) -> SamplingRow:
-        sequence = self._sequences[request_id]
-        return SamplingRow(
-            request_id, sequence.spec, sequence.prompt_token_ids, sequence.output_token_ids
-        )
+        sample(self._decoder.logits(states), [SamplingRow("", SamplingSpec(), 0, (), ())])
 
     def _to_device(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+
+def _spans(layout: StepLayout) -> list[SequenceSpan]:
+    triples = zip(
+        layout.firsts.tolist(), layout.lengths.tolist(), layout.contexts.tolist(), strict=True
+    )
+    return [SequenceSpan(i, *triple) for i, triple in enumerate(triples)]
+
+
+def _sampling_row(item: SequenceInput, sequence: RunningSequence) -> SamplingRow:
+    return SamplingRow(
+        item.request_id,
+        sequence.spec,
+        item.start + len(item.token_ids),
+        sequence.prompt_token_ids,
+        sequence.output_token_ids,
+    )
 
 
 def load_runner(

@@ -23,23 +23,67 @@ _NEVER = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class SamplingRow:
-    """One sequence that draws a token: how, and what it has seen."""
+    """One sequence that draws a token: how, where, and what it has seen.
+
+    `position` is the index in the whole sequence of the token to be drawn. `output_token_ids` may
+    lack the newest tokens, but not for a `spec` that looks at them (`reads_output`).
+    """
 
     request_id: str
     spec: SamplingSpec
+    position: int
     prompt_token_ids: Sequence[int]
     output_token_ids: Sequence[int]
 
     @property
-    def position(self) -> int:
-        """Index in the whole sequence of the token to be drawn."""
-        return len(self.prompt_token_ids) + len(self.output_token_ids)
+    def num_output_tokens(self) -> int:
+        """Tokens drawn before this one."""
+        return self.position - len(self.prompt_token_ids)
 
 
-def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]:
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The tokens of a step, still on the device: `token_ids` [rows] int64.
+
+    Of the rows that want log-probabilities, `scored` in this order: `own` [scored] of the tokens
+    drawn, `best` and `best_ids` [scored, width] of the likeliest.
+    """
+
+    rows: Sequence[SamplingRow]
+    token_ids: Tensor
+    scored: Sequence[int] = ()
+    own: Tensor | None = None
+    best: Tensor | None = None
+    best_ids: Tensor | None = None
+
+    def tokens(self) -> list[SampledToken]:
+        """The same on the host; waits for the device."""
+        token_ids = self.token_ids.tolist()
+        scores = self._scores()
+        return [
+            SampledToken(row.request_id, token_id, *scores.get(i, (None, None)))
+            for i, (row, token_id) in enumerate(zip(self.rows, token_ids, strict=True))
+        ]
+
+    def _scores(self) -> dict[int, tuple[float, tuple[tuple[int, float], ...]]]:
+        if self.own is None:
+            return {}
+        own = self.own.tolist()
+        empty: list[list[float]] = [[]] * len(own)
+        values = empty if self.best is None else self.best.tolist()
+        ids = empty if self.best_ids is None else self.best_ids.tolist()
+        result = {}
+        for line, i in enumerate(self.scored):
+            count = self.rows[i].spec.logprobs or 0
+            top = zip(map(int, ids[line][:count]), map(_finite, values[line][:count]), strict=True)
+            result[i] = (_finite(own[line]), tuple(top))
+        return result
+
+
+def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> Draw:
     """Draw one token a row from float32 logits [rows, vocab], which are overwritten."""
-    wants_scores = [i for i, row in enumerate(rows) if row.spec.logprobs is not None]
-    raw = logits[wants_scores].log_softmax(dim=-1) if wants_scores else None
+    scored = [i for i, row in enumerate(rows) if row.spec.logprobs is not None]
+    raw = logits[scored].log_softmax(dim=-1) if scored else None
     _restrict(logits, rows)
     _penalise(logits, rows)
     drawn = [i for i, row in enumerate(rows) if not row.spec.greedy]
@@ -53,12 +97,20 @@ def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]:
         part += gumbel_noise(keys, part.shape[1], part.device)
         if not every:
             logits[drawn] = part
-    token_ids = logits.argmax(dim=-1).tolist()
-    scores = {} if raw is None else _scores(raw, wants_scores, rows, token_ids)
-    return [
-        SampledToken(row.request_id, token_id, *scores.get(i, (None, None)))
-        for i, (row, token_id) in enumerate(zip(rows, token_ids, strict=True))
-    ]
+    token_ids = logits.argmax(dim=-1)
+    if raw is None:
+        return Draw(rows, token_ids)
+    own = raw.gather(1, token_ids[scored][:, None]).flatten()
+    width = max(rows[i].spec.logprobs or 0 for i in scored)
+    best = raw.topk(width, dim=-1) if width else None
+    return Draw(
+        rows,
+        token_ids,
+        scored,
+        own,
+        None if best is None else best.values,
+        None if best is None else best.indices,
+    )
 
 
 def _restrict(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
@@ -75,7 +127,7 @@ def _restrict(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
         for word in spec.bad_words:
             if _is_about_to_complete(word, row.output_token_ids):
                 banned.append((i, word[-1]))
-        if len(row.output_token_ids) < spec.min_tokens:
+        if row.num_output_tokens < spec.min_tokens:
             banned.extend((i, token_id) for token_id in spec.banned_until_min)
         biased.extend((i, token_id, bias) for token_id, bias in spec.logit_bias)
     if banned:
@@ -145,24 +197,6 @@ def _keep_top(line: Tensor, top_k: int, top_p: float) -> None:
             threshold = best[outside[0, 0]] if len(outside) else best[-1]
             break
     line.masked_fill_(line < threshold, _NEVER)
-
-
-def _scores(
-    raw: Tensor, wants: Sequence[int], rows: Sequence[SamplingRow], token_ids: Sequence[int]
-) -> dict[int, tuple[float, tuple[tuple[int, float], ...]]]:
-    """Log-probability of the token drawn and of the best, by row index."""
-    width = max(rows[i].spec.logprobs or 0 for i in wants)
-    chosen = torch.tensor([[token_ids[i]] for i in wants], device=raw.device)
-    own = raw.gather(1, chosen).flatten().tolist()
-    best = raw.topk(width, dim=-1) if width else None
-    values = best.values.tolist() if best is not None else [[]] * len(wants)
-    ids = best.indices.tolist() if best is not None else [[]] * len(wants)
-    result = {}
-    for line, i in enumerate(wants):
-        count = rows[i].spec.logprobs or 0
-        top = zip(ids[line][:count], map(_finite, values[line][:count]), strict=True)
-        result[i] = (_finite(own[line]), tuple(top))
-    return result
 
 
 def _finite(logprob: float) -> float:

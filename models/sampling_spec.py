@@ -31,6 +31,11 @@ class SamplingSpec:
         return self.temperature < GREEDY_EPSILON
 
     @property
+    def reads_output(self) -> bool:
+        """Whether the tokens drawn so far count."""
+        return self.penalises or bool(self.bad_words)
+
+    @property
     def penalises(self) -> bool:
         """Whether tokens seen before count."""
         return (

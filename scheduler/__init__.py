@@ -4,11 +4,12 @@ Pure Python on the bookkeeping half of `paged_cache`. Torch, text, clocks and so
 come in, so that the scheduler can be simulated, fuzzed and read on its own.
 """
 
-from .batch import Batch, RequestUpdate, ScheduledRequest
+from .batch import PENDING, Batch, RequestUpdate, ScheduledRequest
 from .request import Finish, FinishReason, Request, RequestStatus, StopRule
 from .scheduler import Scheduler
 
 __all__ = [
+    "PENDING",
     "Batch",
     "Finish",
     "FinishReason",

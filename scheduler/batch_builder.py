@@ -1,6 +1,6 @@
 """A step while it is being put together."""
 
-from .batch import Batch, ScheduledRequest
+from .batch import PENDING, Batch, ScheduledRequest
 from .request import Request
 
 
@@ -11,6 +11,7 @@ class BatchBuilder:
         self.tokens_left = max_num_tokens
         self.preempted: list[str] = []
         self.admitted: list[str] = []
+        self.requests: list[Request] = []  # one for each that is scheduled
         self._scheduled: list[ScheduledRequest] = []
         self._num_tokens = 0
         self._num_prompt_tokens = 0
@@ -23,10 +24,13 @@ class BatchBuilder:
         assert 0 < num_tokens <= self.tokens_left
         start = request.num_computed_tokens
         end = start + num_tokens
+        token_ids = request.token_ids[start:end]
+        token_ids.extend([PENDING] * (num_tokens - len(token_ids)))
+        self.requests.append(request)
         self._scheduled.append(
             ScheduledRequest(
                 request_id=request.request_id,
-                token_ids=request.token_ids[start:end],
+                token_ids=token_ids,
                 start=start,
                 first_block=request.num_announced_blocks,
                 new_block_ids=request.table.block_ids(request.num_announced_blocks),

@@ -69,7 +69,10 @@ class StopRule:
 class Request:
     """One sequence to continue. Made by the engine, then changed by the scheduler alone.
 
-    There is no prefill and no decode: `num_computed_tokens` chases the number of known tokens.
+    There is no prefill and no decode: `num_computed_tokens` chases the number of tokens. Some of
+    these may be pending: a step in flight samples them, and only the device knows them so far.
+    `reads_output` says that sampling looks at the tokens sampled before (penalties, say), so none of
+    them may be pending then.
     `hash_extra` is all that decides the content of its blocks besides the tokens (model, LoRA,
     tenant salt). `use_prefix_cache=False` keeps it from reading cached prefixes; it still fills the
     cache. Lower `priority` goes first; `arrival_time` (seconds, any clock) orders equals.
@@ -82,8 +85,10 @@ class Request:
         "num_cached_tokens",
         "num_computed_tokens",
         "num_ever_computed_tokens",
+        "num_pending_tokens",
         "num_preemptions",
         "num_prompt_tokens",
+        "reads_output",
         "request_id",
         "status",
         "stop_rule",
@@ -102,16 +107,19 @@ class Request:
         arrival_time: float = 0.0,
         hash_extra: bytes = b"",
         use_prefix_cache: bool = True,
+        reads_output: bool = False,
     ) -> None:
         self.request_id = request_id
         self.stop_rule = stop_rule
         self.use_prefix_cache = use_prefix_cache
+        self.reads_output = reads_output
         self.key: SchedulingKey = (priority, arrival_time, 0)
         self.status = RequestStatus.WAITING
         self.token_ids = list(prompt_token_ids)  # prompt, then output
         self.table = BlockTable(hash_extra)
         self.num_prompt_tokens = len(self.token_ids)
         self.num_computed_tokens = 0
+        self.num_pending_tokens = 0
         self.num_ever_computed_tokens = 0  # the most that num_computed_tokens has been
         self.num_announced_blocks = 0  # blocks of the table that a batch has told the runner of
         self.num_cached_tokens = 0  # prefix hit of the first admission
@@ -119,15 +127,23 @@ class Request:
 
     @property
     def num_tokens(self) -> int:
-        """Known tokens: prompt and output so far."""
-        return len(self.token_ids)
+        """Known tokens (prompt and output so far) and pending ones."""
+        return len(self.token_ids) + self.num_pending_tokens
 
     @property
     def num_output_tokens(self) -> int:
-        """Tokens generated so far."""
-        return len(self.token_ids) - self.num_prompt_tokens
+        """Tokens generated so far, pending ones included."""
+        return self.num_tokens - self.num_prompt_tokens
 
     @property
     def num_uncomputed_tokens(self) -> int:
-        """Known tokens whose keys and values are not in the cache yet."""
-        return len(self.token_ids) - self.num_computed_tokens
+        """Tokens whose keys and values are not in the cache yet."""
+        return self.num_tokens - self.num_computed_tokens
+
+    @property
+    def is_at_limit(self) -> bool:
+        """Whether the pending tokens reach a length limit, so that no more are wanted."""
+        rule = self.stop_rule
+        return self.num_pending_tokens > 0 and (
+            self.num_output_tokens >= rule.max_tokens or self.num_tokens >= rule.max_total_tokens
+        )

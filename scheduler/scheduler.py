@@ -6,25 +6,17 @@ tokens of many requests under one budget, whether they belong to prompts or were
 
 from bisect import bisect_left, insort
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
-from ..paged_cache import Block, BlockHash, BlockPool
-from .batch import Batch, RequestUpdate, ScheduledRequest
+from ..paged_cache import Block, BlockPool
+from .admission import Admission
+from .batch import Batch, RequestUpdate
 from .batch_builder import BatchBuilder
-from .feasibility import check_feasible, count_blocks
+from .feasibility import check_feasible
+from .in_flight import MAX_IN_FLIGHT, StepInFlight, StepsInFlight
 from .request import Request, RequestStatus, SchedulingKey
 from .waiting_queue import WaitingQueue
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """Why the request at the head of the queue was not admitted: what must change first."""
-
-    key: SchedulingKey
-    num_blocks_needed: int  # so many must be free,
-    missing_hash: BlockHash | None  # or the next block of its prefix must have come into the cache
 
 
 class Scheduler:
@@ -32,11 +24,14 @@ class Scheduler:
 
     Requests are ordered by priority, then arrival (`policy="fcfs"` takes all priorities as equal).
     The first in that order among the running is never preempted and computes at least one token in
-    every step. A request that waits is admitted when all its known tokens fit into free blocks, so
+    every step (but for a step ahead, if it has reached its limit). A request that waits is admitted when all its known tokens fit into free blocks, so
     only sampled tokens ever take further blocks, and only they may preempt.
 
-    One step is `schedule()`, then `update()` with what was sampled, or `fail()`. Its cost depends
-    on the scheduled tokens only: nothing scans the queue, the pool, or a request's context.
+    One step is `schedule()`, then `update()` with what was sampled, or `fail()` or `retract()`. Its
+    cost depends on the scheduled tokens only: nothing scans the queue, the pool, or a context. While
+    a step is in flight the next may be scheduled ahead if `can_run_ahead`, with pending tokens in
+    place of those that are not known yet; nothing is preempted then, and the blocks of what ends
+    meanwhile are held until the last step that might write them has landed.
 
     `watermark_blocks` are kept free at admission while others run, for these to grow into.
     `long_prefill_token_threshold` (0 = off) caps one prompt's share of a step while other requests
@@ -57,9 +52,7 @@ class Scheduler:
     ) -> None:
         self._pool = pool
         self._block_size = block_size
-        self._max_num_batched_tokens = max_num_batched_tokens
-        # Each running request gets a token in every step, so no more may run than there are tokens.
-        self._max_num_running = min(max_num_seqs, max_num_batched_tokens)
+        self._max_num_seqs = max_num_seqs
         self._max_model_len = max_model_len
         self._long_prefill_token_threshold = long_prefill_token_threshold
         self._watermark_blocks = watermark_blocks
@@ -69,16 +62,32 @@ class Scheduler:
         self._waiting = WaitingQueue()
         self._running: list[Request] = []  # sorted by key
         self._arrivals = count(1)
-        self._refusal: _Refusal | None = None
-        self._in_flight: Batch | None = None
-        self._blocks_in_flight: list[Block] = []  # registered, and computed by the batch in flight
+        self._admission = Admission(pool, block_size)
+        self._in_flight = StepsInFlight()
+        self._filled: list[Block] = []  # by the step that is being put together
         self.num_preemptions = 0
         self.num_recomputed_tokens = 0
+        self.set_token_budget(max_num_batched_tokens)
 
     @property
     def has_work(self) -> bool:
-        """Whether any request waits or runs. If so, `schedule()` has tokens to compute."""
+        """Whether any request waits or runs. With none in flight, `schedule()` then has tokens."""
         return bool(self._requests)
+
+    @property
+    def can_run_ahead(self) -> bool:
+        """Whether a further step can be scheduled before the one in flight has landed.
+
+        Not if that needed a preemption, or a request whose sampling reads pending tokens.
+        """
+        if len(self._in_flight) == MAX_IN_FLIGHT:
+            return False
+        num_blocks_needed = 0
+        for request in self._running:
+            if request.num_pending_tokens and request.reads_output:
+                return False
+            num_blocks_needed += not request.is_at_limit and self._lacks_block(request)
+        return num_blocks_needed <= self._pool.num_free
 
     @property
     def num_running(self) -> int:
@@ -109,7 +118,10 @@ class Scheduler:
         self._waiting.push(request)
 
     def cancel(self, request_id: str) -> bool:
-        """Forget a request in whatever state and free its blocks. False if it is not known."""
+        """Forget a request in whatever state and free its blocks. False if it is not known.
+
+        While steps are in flight its blocks are free when the newest has landed.
+        """
         request = self._requests.get(request_id)
         if request is None:
             return False
@@ -125,9 +137,10 @@ class Scheduler:
 
         Computed-token counts advance now, and blocks that this step fills enter the prefix index
         now, so that equal prompts admitted together share: the runner writes a layer's keys and
-        values for the whole batch before any of the batch reads them.
+        values for the whole batch before any of the batch reads them. A batch without items is
+        not in flight.
         """
-        assert self._in_flight is None, "the last batch was neither updated nor failed"
+        assert len(self._in_flight) == 0 or self.can_run_ahead
         step = BatchBuilder(self._max_num_batched_tokens)
         self._schedule_decodes(step)
         self._schedule_prefills(step)
@@ -135,7 +148,11 @@ class Scheduler:
             self._admit_waiting(step)
         batch = step.build()
         self.num_recomputed_tokens += batch.recomputed_tokens
-        self._in_flight = batch
+        for item, request in zip(batch.scheduled, step.requests, strict=True):
+            request.num_pending_tokens += item.samples
+        if batch.scheduled:
+            self._in_flight.launch(StepInFlight(batch, step.requests, self._filled))
+            self._filled = []
         return batch
 
     def update(self, batch: Batch, sampled: Mapping[str, int]) -> list[RequestUpdate]:
@@ -143,16 +160,21 @@ class Scheduler:
 
         Requests cancelled since `schedule()` are passed over.
         """
-        self._land(batch)
+        if not batch.scheduled:
+            return []
+        step = self._in_flight.land(batch)
+        self._pool.release(step.given_up)
         updates = []
-        for item in batch.scheduled:
-            request = self._find_scheduled(item)
-            if request is None or not item.samples:
+        for item, request in zip(batch.scheduled, step.requests, strict=True):
+            if request.status is not RequestStatus.RUNNING or not item.samples:
                 continue
             token_id = sampled[item.request_id]
             request.token_ids.append(token_id)
+            request.num_pending_tokens -= 1
+            self._register_known_block(request)
+            num_known = len(request.token_ids)
             finish = request.stop_rule.check(
-                token_id, request.num_output_tokens, request.num_tokens
+                token_id, num_known - request.num_prompt_tokens, num_known
             )
             if finish is not None:
                 self._end_running(request)
@@ -168,19 +190,40 @@ class Scheduler:
         return updates
 
     def fail(self, batch: Batch) -> list[str]:
-        """End the requests of a batch that could not be computed. Returns their ids.
+        """End the requests of the newest batch, which could not be computed. Returns their ids.
 
         What the batch was to write must not be found as cached content by anyone.
         """
-        for block in self._land(batch):
-            self._pool.drop(block)
+        step = self._withdraw(batch)
         ended = []
-        for item in batch.scheduled:
-            request = self._find_scheduled(item)
-            if request is not None:
+        for request in step.requests:
+            if request.status is RequestStatus.RUNNING:
                 self._end_running(request)
-                ended.append(item.request_id)
+                ended.append(request.request_id)
         return ended
+
+    def retract(self, batch: Batch) -> list[str]:
+        """Take back the only batch in flight, which was too large to compute, and compute less.
+
+        Everyone who runs waits again, as after a preemption, and the token budget becomes half of
+        what was too much. Returns the ids of those sent back.
+        """
+        step = self._withdraw(batch)
+        assert len(self._in_flight) == 0
+        for item, request in zip(batch.scheduled, step.requests, strict=True):
+            request.num_pending_tokens -= item.samples
+        sent_back = self._running[::-1]
+        for request in sent_back:
+            self._send_back(request)
+        self.set_token_budget(max(1, batch.num_tokens // 2))
+        return [request.request_id for request in sent_back]
+
+    def set_token_budget(self, num_tokens: int) -> None:
+        """Compute at most so many tokens a step from now on, with as many requests running."""
+        assert len(self._running) <= num_tokens
+        self._max_num_batched_tokens = num_tokens
+        # Each running request gets a token in every step, so no more may run than there are tokens.
+        self._max_num_running = min(self._max_num_seqs, num_tokens)
 
     # The three passes of a step.
 
@@ -194,7 +237,9 @@ class Scheduler:
         while index < len(self._running):  # which preemption shortens from the end
             request = self._running[index]
             index += 1
-            if request.num_uncomputed_tokens == 1 and self._make_room(request, step):
+            if request.num_uncomputed_tokens != 1 or request.is_at_limit:
+                continue
+            if self._make_room(request, step):
                 self._compute(request, 1, step)
 
     def _schedule_prefills(self, step: BatchBuilder) -> None:
@@ -202,7 +247,7 @@ class Scheduler:
         for request in self._running:
             if step.tokens_left == 0:
                 break
-            if request.num_uncomputed_tokens > 0:
+            if request.num_uncomputed_tokens > 0 and not request.is_at_limit:
                 self._compute(request, self._choose_chunk(request, step), step)
 
     def _admit_waiting(self, step: BatchBuilder) -> None:
@@ -217,83 +262,54 @@ class Scheduler:
 
     def _make_room(self, request: Request, step: BatchBuilder) -> bool:
         """See that the request's next token has a slot. False if that cost the request itself."""
-        table = request.table
-        if request.num_computed_tokens < len(table.blocks) * self._block_size:
+        if not self._lacks_block(request):
             return True
         while self._pool.num_free == 0:
+            assert len(self._in_flight) == 0, "a step in flight writes the victim's blocks"
             victim = self._running[-1]
             self._preempt(victim, step)
             if victim is request:
                 return False
-        table.append(self._pool.allocate(1))
+        request.table.append(self._pool.allocate(1))
         return True
 
+    def _lacks_block(self, request: Request) -> bool:
+        """Whether the slot after its computed tokens lies in a block that it does not have."""
+        return request.num_computed_tokens == len(request.table.blocks) * self._block_size
+
     def _preempt(self, victim: Request, step: BatchBuilder) -> None:
-        """Send a running request back to wait; its blocks stay as cache while nobody needs them."""
-        self._stop_running(victim)
-        victim.status = RequestStatus.PREEMPTED
-        victim.num_computed_tokens = 0
-        victim.num_announced_blocks = 0
+        self._send_back(victim)
         victim.num_preemptions += 1
-        self._waiting.push(victim)
         self.num_preemptions += 1
         step.preempted.append(victim.request_id)
+
+    def _send_back(self, request: Request) -> None:
+        """Let a running request wait again; its blocks stay as cache while nobody needs them."""
+        assert request.num_pending_tokens == 0
+        self._stop_running(request)
+        request.status = RequestStatus.PREEMPTED
+        request.num_computed_tokens = 0
+        request.num_announced_blocks = 0
+        self._waiting.push(request)
 
     # Admission.
 
     def _admit(self, request: Request, step: BatchBuilder) -> bool:
         """Take every block that the known tokens need, cached prefix first; or change nothing."""
-        if self._is_still_refused(request):
+        num_reserved = self._watermark_blocks if self._running else 0
+        num_hit_blocks = self._admission.fill_table(request, num_reserved, bool(self._running))
+        if num_hit_blocks is None:
             return False
-        max_prefix_blocks = self._limit_prefix(request)
-        prefix = self._pool.longest_prefix(request.table.hashes, max_prefix_blocks)
-        num_new_blocks = count_blocks(request.num_tokens, self._block_size) - len(prefix)
-        # A free block of the prefix is not new, but it leaves the free list all the same.
-        num_blocks_needed = num_new_blocks + sum(block.ref_count == 0 for block in prefix)
-        if self._running:
-            num_blocks_needed += self._watermark_blocks
-        if num_blocks_needed > self._pool.num_free:
-            is_cut_short = len(prefix) < max_prefix_blocks
-            missing_hash = request.table.hashes[len(prefix)] if is_cut_short else None
-            self._refusal = _Refusal(request.key, num_blocks_needed, missing_hash)
-            return False
-
-        self._refusal = None
-        self._pool.touch(prefix)
-        request.table.append(prefix)
-        request.table.append(self._pool.allocate(num_new_blocks))
-        request.num_computed_tokens = len(prefix) * self._block_size
+        request.num_computed_tokens = num_hit_blocks * self._block_size
         if request.status is RequestStatus.WAITING:  # and not back from preemption
             request.num_cached_tokens = request.num_computed_tokens
-            if self._reads_cache(request):
+            if self._admission.reads_cache(request):
                 step.count_prefix(request.num_tokens, request.num_cached_tokens)
         self._waiting.remove(request)
         insort(self._running, request, key=_key)
         request.status = RequestStatus.RUNNING
         step.admitted.append(request.request_id)
         return True
-
-    def _is_still_refused(self, request: Request) -> bool:
-        """Whether nothing has happened yet that could change the last refusal.
-
-        Spares a long prompt at the head of the queue from being looked up anew in every step.
-        """
-        refusal = self._refusal
-        if refusal is None or refusal.key != request.key or not self._running:
-            return False
-        if refusal.num_blocks_needed <= self._pool.num_free:
-            return False
-        return refusal.missing_hash is None or self._pool.lookup(refusal.missing_hash) is None
-
-    def _limit_prefix(self, request: Request) -> int:
-        """How many cached blocks a request may take: one token at least is left to sample from."""
-        if not self._reads_cache(request):
-            return 0
-        request.table.hash_full_blocks(request.token_ids, self._block_size)
-        return (request.num_tokens - 1) // self._block_size
-
-    def _reads_cache(self, request: Request) -> bool:
-        return request.use_prefix_cache and self._pool.enable_prefix_caching
 
     # Computing.
 
@@ -315,31 +331,48 @@ class Scheduler:
             self._register_filled_blocks(request, start, end)
 
     def _register_filled_blocks(self, request: Request, start: int, end: int) -> None:
-        """Enter the blocks that tokens `start` to `end` (exclusive) fill into the prefix index."""
+        """Enter the blocks that tokens `start` to `end` (exclusive) fill into the prefix index.
+
+        A block with a pending token has no name yet: `_register_known_block` will give it one.
+        """
         table = request.table
         table.hash_full_blocks(request.token_ids, self._block_size)
-        for index in range(start // self._block_size, end // self._block_size):
+        num_known = min(end, len(request.token_ids))
+        for index in range(start // self._block_size, num_known // self._block_size):
             self._pool.register(table.blocks[index], table.hashes[index])
-            self._blocks_in_flight.append(table.blocks[index])
+            self._filled.append(table.blocks[index])
+
+    def _register_known_block(self, request: Request) -> None:
+        """Enter the block that the newest token fills, if a step ahead computes that token."""
+        num_known = len(request.token_ids)
+        is_full = num_known % self._block_size == 0
+        step = self._in_flight.newest
+        if step is None or not is_full or request.num_computed_tokens < num_known:
+            return
+        if self._pool.enable_prefix_caching:
+            table = request.table
+            table.hash_full_blocks(request.token_ids, self._block_size)
+            block = table.blocks[num_known // self._block_size - 1]
+            self._pool.register(block, table.hashes[-1])
+            step.filled.append(block)
 
     # Ends.
 
-    def _land(self, batch: Batch) -> list[Block]:
-        """Close the step in flight. Returns the blocks that it was to fill."""
-        assert batch is self._in_flight, "not the batch that schedule() gave last"
-        self._in_flight = None
-        blocks, self._blocks_in_flight = self._blocks_in_flight, []
-        return blocks
+    def _withdraw(self, batch: Batch) -> StepInFlight:
+        """Take out the newest step, and what it was to fill out of the prefix index."""
+        step = self._in_flight.withdraw(batch)
+        for block in step.filled:
+            self._pool.drop(block)
+        self._give_up(step.given_up)
+        return step
 
-    def _find_scheduled(self, item: ScheduledRequest) -> Request | None:
-        """The request behind an item of the batch, or None if it was cancelled meanwhile.
-
-        A new request may bear its id by now, but does not run yet.
-        """
-        request = self._requests.get(item.request_id)
-        if request is None or request.status is not RequestStatus.RUNNING:
-            return None
-        return request
+    def _give_up(self, blocks: list[Block]) -> None:
+        """Release blocks, last first, when no step in flight can write them any more."""
+        newest = self._in_flight.newest
+        if newest is None:
+            self._pool.release(blocks)
+        else:
+            newest.given_up.extend(blocks)
 
     def _end_running(self, request: Request) -> None:
         self._stop_running(request)
@@ -347,7 +380,7 @@ class Scheduler:
 
     def _stop_running(self, request: Request) -> None:
         del self._running[bisect_left(self._running, request.key, key=_key)]
-        self._pool.release(request.table.clear())
+        self._give_up(request.table.clear())
 
     def _forget(self, request: Request) -> None:
         request.status = RequestStatus.FINISHED

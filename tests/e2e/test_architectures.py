@@ -87,3 +87,6 @@ def test_greedy_tokens_equal_those_of_transformers(
     tight = make_llm(tmp_path, num_blocks=30, max_model_len=240)
     assert tokens_of(tight, prompts) == expected
     assert tight.core.stats().num_preemptions > 0
+    ahead = make_llm(tmp_path, num_blocks=30, max_model_len=240, async_scheduling=True)
+    assert tokens_of(ahead, prompts) == expected
+    assert ahead.core.stats().num_preemptions > 0

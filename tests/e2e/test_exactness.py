@@ -92,7 +92,7 @@ def test_sampled_tokens_belong_to_the_request(
     assert any(choices[0].num_cached_tokens for choices in batched) == any(
         len(prompt) > 16 for prompt in chosen
     )
-    tight = make_llm(smollm2_gguf, num_blocks=24, max_model_len=300)
+    tight = make_llm(smollm2_gguf, num_blocks=24, max_model_len=300, async_scheduling=True)
     preempted = tight.generate(chosen, each, use_progress_bar=False)
     assert tight.core.stats().num_preemptions > 0
     assert [choices[0].token_ids for choices in preempted] == alone

@@ -148,7 +148,7 @@ def test_a_step_that_fails_ends_its_requests_and_nothing_else(
         raise FloatingPointError("made to fail")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "execute", fail)
+        patch.setattr(runner, "launch", fail)
         with pytest.raises(RequestFailedError, match="FloatingPointError"):
             generate(
                 llm, "A prompt that is long enough to fill a block of sixteen tokens, twice " * 3

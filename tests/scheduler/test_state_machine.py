@@ -3,9 +3,11 @@
 The machine plays engine and runner. It keeps a row of block ids for each request as a runner would,
 from what batches announce, and models the memory: each slot holds a digest of the whole token
 prefix (and tenant) that was computed into it. Every scheduled request must read exactly its own.
+A step computes when it is scheduled and is delivered later, so that with steps ahead the runner
+knows tokens that the scheduler does not know yet.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from hypothesis import HealthCheck, settings
@@ -21,6 +23,7 @@ from hypothesis.stateful import (
 
 from octavo.paged_cache import BlockPool
 from octavo.scheduler import (
+    PENDING,
     Batch,
     FinishReason,
     Request,
@@ -93,13 +96,23 @@ SUBMISSIONS = st.builds(
 )
 
 
+@dataclass(frozen=True)
+class Flight:
+    """A step that was computed and not delivered: what it sampled, and the slots it wrote."""
+
+    batch: Batch
+    sampled: dict[str, int]
+    written: list[tuple[int, int]]
+
+
 class Life:
-    """What the outside knows of a request: its own tokens, and how it must end."""
+    """What the runner knows of a request: its own tokens, and how it must end."""
 
     def __init__(self, request: Request, tenant: int, priority: int, number: int) -> None:
         self.request = request
         self.tokens = list(request.token_ids)
         self.num_prompt_tokens = len(self.tokens)
+        self.num_known = len(self.tokens)  # to the scheduler
         self.key = (priority, number)
         self.row: list[int] = []  # block ids, as the runner knows them
         self.digests: list[int] = []  # of each prefix of tokens
@@ -117,15 +130,15 @@ class Life:
         return self.digest(len(self.tokens) - 1) % VOCABULARY
 
     def expected_end(self) -> tuple[FinishReason | None, int | None]:
-        """Reason and stop token after the newest token, by the words of the stop rule."""
+        """Reason and stop token after the newest known token, by the words of the stop rule."""
         stop_rule = self.request.stop_rule
-        num_output = len(self.tokens) - self.num_prompt_tokens
-        last = self.tokens[-1]
+        num_output = self.num_known - self.num_prompt_tokens
+        last = self.tokens[self.num_known - 1]
         if num_output >= stop_rule.min_tokens and last in stop_rule.eos_token_ids:
             return FinishReason.STOP, None
         if num_output >= stop_rule.min_tokens and last in stop_rule.stop_token_ids:
             return FinishReason.STOP, last
-        if num_output == stop_rule.max_tokens or len(self.tokens) == stop_rule.max_total_tokens:
+        if num_output == stop_rule.max_tokens or self.num_known == stop_rule.max_total_tokens:
             return FinishReason.LENGTH, None
         return None, None
 
@@ -135,6 +148,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     num_preemptions = 0
     num_hits = 0
     num_failures = 0
+    num_ahead = 0
+    num_retracted = 0
 
     @initialize(config=CONFIGS)
     def start(self, config: Config) -> None:
@@ -154,6 +169,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.lives: dict[str, Life] = {}
         self.memory: dict[tuple[int, int], int] = {}  # (block id, slot) -> digest
         self.num_arrivals = 0
+        self.budget = config.max_num_batched_tokens
+        self.in_flight: deque[Flight] = deque()
 
     # Events.
 
@@ -208,17 +225,66 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(num_steps=st.integers(1, 12))
     def run(self, num_steps: int) -> None:
         for _ in range(num_steps):
-            self.deliver(self.take_step())
+            if self.take_step():
+                self.deliver()
             self.books_agree()
 
     @precondition(lambda self: self.lives)
     @rule(picks=st.lists(st.integers(0, 100), max_size=2), fails=st.sampled_from([True, False]))
     def step_with_cancels_in_flight(self, picks: list[int], fails: bool) -> None:
-        batch = self.take_step()
+        self.take_step()
         for pick in picks:
             if self.lives:
                 self.cancel_picked(pick)
-        self.break_step(batch) if fails else self.deliver(batch)
+        self.break_newest_step() if fails else self.deliver()
+
+    @precondition(lambda self: self.lives)
+    @rule(
+        cancels=st.lists(st.sampled_from([None, None, None, 0, 1, 5]), min_size=1, max_size=16),
+        ending=st.sampled_from(["deliver", "deliver", "fail newest", "fail all"]),
+        submission=st.none() | SUBMISSIONS,
+    )
+    def run_ahead(
+        self, cancels: list[int | None], ending: str, submission: Submission | None
+    ) -> None:
+        """Keep two steps in flight; requests end, come and are cancelled meanwhile."""
+        for number, pick in enumerate(cancels):
+            if not self.in_flight and self.lives:
+                self.take_step()
+            if self.in_flight and self.scheduler.can_run_ahead:
+                type(self).num_ahead += self.take_step()
+            if pick is not None and self.lives:
+                self.cancel_picked(pick)
+            if submission is not None and number == 1:
+                self.submit_one(submission)
+            self.books_agree()
+            if self.in_flight and number < len(cancels) - 1:
+                self.deliver()
+                self.books_agree()
+        if ending == "fail newest" and self.in_flight:
+            self.break_newest_step()
+        while self.in_flight:
+            self.break_newest_step() if ending == "fail all" else self.deliver()
+            self.books_agree()
+
+    @precondition(lambda self: self.lives and self.budget > 8)  # it never grows again
+    @rule()
+    def retract(self) -> None:
+        """The device had no room for the step."""
+        self.take_step()
+        flight = self.in_flight.pop()
+        type(self).num_retracted += 1
+        self.memory.update(dict.fromkeys(flight.written, GARBAGE))
+        for request_id in flight.sampled:
+            life = self.lives[request_id]
+            life.tokens.pop()
+            del life.digests[len(life.tokens) :]
+        running = [r for r in self.lives.values() if r.request.status is RequestStatus.RUNNING]
+        sent_back = self.scheduler.retract(flight.batch)
+        assert set(sent_back) == {life.request.request_id for life in running}
+        self.budget = max(1, flight.batch.num_tokens // 2)
+        assert self.scheduler.num_running == 0
+        assert self.pool.num_used == 0
 
     @rule()
     def reset_prefix_cache(self) -> None:
@@ -235,7 +301,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         for _ in range(bound):
             if not self.scheduler.has_work:
                 break
-            self.deliver(self.take_step())
+            self.take_step()
+            self.deliver()
             self.books_agree()
         assert not self.scheduler.has_work
         assert not self.lives
@@ -255,7 +322,14 @@ class SchedulerMachine(RuleBasedStateMachine):
             holders.update(ids)
             is_running = life.request.status is RequestStatus.RUNNING
             assert is_running == bool(ids)
-            assert life.request.token_ids == life.tokens
+            assert life.request.token_ids == life.tokens[: life.num_known]
+            assert life.request.num_pending_tokens == len(life.tokens) - life.num_known
+        for step in self.scheduler._in_flight._steps:
+            holders.update(block.block_id for block in step.given_up)
+        for flight in self.in_flight:
+            assert all(block_id in holders for block_id, _ in flight.written), (
+                "a block is free that a step in flight may still write"
+            )
         assert 0 not in holders
         assert holders == Counter({i: b.ref_count for i, b in self.blocks.items() if b.ref_count})
         num_waiting = sum(not life.request.table.blocks for life in self.lives.values())
@@ -265,28 +339,39 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # What engine and runner do.
 
-    def take_step(self) -> Batch:
-        """Schedule, check every decision, and compute: first all writes, then all reads."""
+    def take_step(self) -> bool:
+        """Schedule, check every decision, and compute: first all writes, then all reads.
+
+        Returns whether there was anything to compute, which only a step ahead may lack.
+        """
         # Free blocks may be taken and filled anew in one step; those in use may not.
         contents_before = {i: b.block_hash for i, b in self.blocks.items() if b.ref_count > 0}
         batch = self.scheduler.schedule()
-        type(self).num_steps += bool(batch.scheduled)
         self.check_decisions(batch)
-        self.written: list[tuple[int, int]] = []
+        if not batch.scheduled:
+            return False
+        type(self).num_steps += 1
+        written: list[tuple[int, int]] = []
         writers: dict[int, str] = {}
         for item in batch.scheduled:
             self.follow_announcement(item)
-            self.write(item, writers, contents_before)
+            self.write(item, writers, contents_before, written)
+        sampled = {}
         for item in batch.scheduled:
             self.read(item)
-        return batch
+            if item.samples:
+                life = self.lives[item.request_id]
+                sampled[item.request_id] = life.sample()
+                life.tokens.append(sampled[item.request_id])
+        self.in_flight.append(Flight(batch, sampled, written))
+        return True
 
     def check_decisions(self, batch: Batch) -> None:
         scheduled = [item.request_id for item in batch.scheduled]
         assert len(set(scheduled)) == len(scheduled)
         assert not set(scheduled) & set(batch.preempted)
         assert batch.num_tokens == sum(len(item.token_ids) for item in batch.scheduled)
-        assert batch.num_tokens <= self.config.max_num_batched_tokens
+        assert batch.num_tokens <= self.budget
         assert batch.num_prompt_tokens + batch.recomputed_tokens <= batch.num_tokens
         assert self.scheduler.num_running <= self.config.max_num_seqs
         assert set(batch.admitted) <= set(scheduled)
@@ -297,9 +382,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         running = [life for life in lives if life.request.status is RequestStatus.RUNNING]
         waiting = [life for life in lives if life.request.status is not RequestStatus.RUNNING]
         assert not lives or running, "there is work, and nobody runs"
-        if running:  # the first in order makes progress, whatever else happens
-            first = min(running, key=lambda life: life.key)
+        wants_more = [life for life in running if not self.is_at_limit(life)]
+        if wants_more:  # the first in order makes progress, whatever else happens
+            first = min(wants_more, key=lambda life: life.key)
             assert first.request.request_id in scheduled
+        assert wants_more == running or self.in_flight
+        assert not (batch.preempted and self.in_flight)
         for request_id in batch.preempted:  # never someone who goes before those who stay
             assert all(life.key < self.lives[request_id].key for life in running)
         for request_id in batch.admitted:  # never past someone who waits
@@ -307,6 +395,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         cap = self.config.long_prefill_token_threshold
         if cap and len(lives) > 1:
             assert all(len(item.token_ids) <= cap for item in batch.scheduled)
+
+    def is_at_limit(self, life: Life) -> bool:
+        """Whether tokens that a step in flight has sampled are the last that are wanted."""
+        is_pending = len(life.tokens) > life.num_known
+        stop_rule = life.request.stop_rule
+        num_output = len(life.tokens) - life.num_prompt_tokens
+        return is_pending and (
+            num_output >= stop_rule.max_tokens or len(life.tokens) >= stop_rule.max_total_tokens
+        )
 
     def follow_announcement(self, item: ScheduledRequest) -> None:
         life = self.lives[item.request_id]
@@ -319,10 +416,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         life.row.extend(item.new_block_ids)
         assert life.row == life.request.table.block_ids()
         end = item.start + len(item.token_ids)
-        assert item.token_ids == life.tokens[item.start : end]
+        known = life.tokens[item.start : min(end, life.num_known)]
+        assert item.token_ids == known + [PENDING] * (end - item.start - len(known))
         assert item.samples == (end == len(life.tokens))
 
-    def write(self, item: ScheduledRequest, writers: dict, contents_before: dict) -> None:
+    def write(
+        self, item: ScheduledRequest, writers: dict, contents_before: dict, written: list
+    ) -> None:
         life = self.lives[item.request_id]
         for position in range(item.start, item.start + len(item.token_ids)):
             index, slot = divmod(position, self.config.block_size)
@@ -333,7 +433,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 "a block that others may read was written again"
             )
             self.memory[block_id, slot] = life.digest(position)
-            self.written.append((block_id, slot))
+            written.append((block_id, slot))
 
     def read(self, item: ScheduledRequest) -> None:
         life = self.lives[item.request_id]
@@ -341,27 +441,27 @@ class SchedulerMachine(RuleBasedStateMachine):
             index, slot = divmod(position, self.config.block_size)
             assert self.memory[life.row[index], slot] == life.digest(position)
 
-    def deliver(self, batch: Batch) -> None:
-        items = {item.request_id: item for item in batch.scheduled if item.samples}
-        alive = [request_id for request_id in items if request_id in self.lives]
-        sampled = dict.fromkeys(items, EOS)  # the runner samples for the cancelled ones, too
-        sampled |= {request_id: self.lives[request_id].sample() for request_id in alive}
-        updates = self.scheduler.update(batch, sampled)
+    def deliver(self) -> None:
+        """The tokens of the oldest step in flight become known."""
+        flight = self.in_flight.popleft()
+        alive = [request_id for request_id in flight.sampled if request_id in self.lives]
+        updates = self.scheduler.update(flight.batch, flight.sampled)
         assert [update.request_id for update in updates] == alive
         for update in updates:
             life = self.lives[update.request_id]
-            assert update.token_ids == [sampled[update.request_id]]
-            life.tokens.extend(update.token_ids)
+            assert update.token_ids == [flight.sampled[update.request_id]]
+            life.num_known += 1
             assert (update.finish_reason, update.stop_reason) == life.expected_end()
             if update.finish_reason is not None:
                 self.bury(update.request_id)
 
-    def break_step(self, batch: Batch) -> None:
+    def break_newest_step(self) -> None:
         """The runner raised: anything may be in the slots that it was to write."""
+        flight = self.in_flight.pop()
         type(self).num_failures += 1
-        self.memory.update(dict.fromkeys(self.written, GARBAGE))
-        ended = self.scheduler.fail(batch)
-        assert ended == [i.request_id for i in batch.scheduled if i.request_id in self.lives]
+        self.memory.update(dict.fromkeys(flight.written, GARBAGE))
+        ended = self.scheduler.fail(flight.batch)
+        assert ended == [i.request_id for i in flight.batch.scheduled if i.request_id in self.lives]
         for request_id in ended:
             self.bury(request_id)
 
@@ -378,8 +478,9 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 def test_invariants_hold_after_every_step():
-    SchedulerMachine.num_steps = SchedulerMachine.num_preemptions = 0
-    SchedulerMachine.num_hits = SchedulerMachine.num_failures = 0
+    counters = ("steps", "preemptions", "hits", "failures", "ahead", "retracted")
+    for name in counters:
+        setattr(SchedulerMachine, f"num_{name}", 0)
     run_state_machine_as_test(
         SchedulerMachine,
         settings=settings(
@@ -389,13 +490,10 @@ def test_invariants_hold_after_every_step():
             suppress_health_check=list(HealthCheck),
         ),
     )
-    print(
-        SchedulerMachine.num_steps,
-        SchedulerMachine.num_preemptions,
-        SchedulerMachine.num_hits,
-        SchedulerMachine.num_failures,
-    )
+    print({name: getattr(SchedulerMachine, f"num_{name}") for name in counters})
     assert SchedulerMachine.num_steps >= MIN_STEPS
     assert SchedulerMachine.num_preemptions > 100
     assert SchedulerMachine.num_hits > 1000
     assert SchedulerMachine.num_failures > 100
+    assert SchedulerMachine.num_ahead > 1000
+    assert SchedulerMachine.num_retracted > 20

@@ -1,0 +1,107 @@
+"""What the runner keeps of each sequence between steps, and the flat layout of one step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .batch import SequenceInput
+from .sampling_spec import SamplingSpec
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(slots=True, eq=False)
+class RunningSequence:
+    """What the sampler must know of a sequence, and the row of its block table while it has one."""
+
+    prompt_token_ids: Sequence[int]
+    spec: SamplingSpec
+    output_token_ids: list[int] = field(default_factory=list)  # as far as they are known here
+    row: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepLayout:
+    """A step's tokens, one sequence after the other, on the host."""
+
+    rows: Ints  # [seqs] of the block tables
+    firsts: Ints  # [seqs] index of each sequence's first token
+    lengths: Ints  # [seqs] tokens computed in this step
+    contexts: Ints  # [seqs] tokens of the sequence up to the last of them
+    token_ids: Ints  # [tokens], negative where the device alone knows it
+    positions: Ints  # [tokens]
+    slots: Ints  # [tokens] block * block_size + offset
+    sampling: list[int]  # sequences that draw a token, by index
+
+    @property
+    def last_tokens(self) -> Ints:
+        """Index of the last token of each sequence that draws."""
+        return (self.firsts + self.lengths - 1)[self.sampling]
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether some token is known to the device alone."""
+        return bool((self.token_ids < 0).any())
+
+
+class SequenceTable:
+    """Running sequences and their block tables: `tables` [max_num_seqs, max_blocks] of block ids."""
+
+    def __init__(self, max_num_seqs: int, max_model_len: int, block_size: int) -> None:
+        self._block_size = block_size
+        self.tables: Ints = np.zeros((max_num_seqs, -(-max_model_len // block_size)), np.int64)
+        self._free_rows = list(range(max_num_seqs - 1, -1, -1))
+        self._sequences: dict[str, RunningSequence] = {}
+
+    def __getitem__(self, request_id: str) -> RunningSequence:
+        return self._sequences[request_id]
+
+    def add(self, request_id: str, sequence: RunningSequence) -> None:
+        """Make a sequence known; it takes a row when it first runs."""
+        self._sequences[request_id] = sequence
+
+    def remove(self, request_id: str) -> None:
+        """Forget a sequence."""
+        self.release_row(request_id)
+        del self._sequences[request_id]
+
+    def release_row(self, request_id: str) -> None:
+        """Give up the row of a sequence that lost its blocks; it takes one when it runs again."""
+        sequence = self._sequences[request_id]
+        if sequence.row is not None:
+            self._free_rows.append(sequence.row)
+            sequence.row = None
+
+    def lay_out(self, batch: Sequence[SequenceInput]) -> StepLayout:
+        """The flat arrays of a step; new blocks go into the tables."""
+        rows = np.array([self._row_of(item) for item in batch])
+        lengths = np.array([len(item.token_ids) for item in batch])
+        starts = np.array([item.start for item in batch])
+        firsts = np.cumsum(lengths) - lengths
+        total = int(lengths.sum())
+        token_ids = np.fromiter(
+            (token for item in batch for token in item.token_ids), np.int64, total
+        )
+        positions = np.arange(total) + np.repeat(starts - firsts, lengths)
+        blocks = self.tables[np.repeat(rows, lengths), positions // self._block_size]
+        return StepLayout(
+            rows=rows,
+            firsts=firsts,
+            lengths=lengths,
+            contexts=starts + lengths,
+            token_ids=token_ids,
+            positions=positions,
+            slots=blocks * self._block_size + positions % self._block_size,
+            sampling=[i for i, item in enumerate(batch) if item.samples],
+        )
+
+    def _row_of(self, item: SequenceInput) -> int:
+        sequence = self._sequences[item.request_id]
+        if sequence.row is None:
+            sequence.row = self._free_rows.pop()
+        if item.new_block_ids:
+            end = item.first_block + len(item.new_block_ids)
+            self.tables[sequence.row, item.first_block : end] = item.new_block_ids
+        return sequence.row
