@@ -6,6 +6,7 @@ What must never come in: models, requests, or anything that knows what a tensor 
 from .activation import silu_mul
 from .kv_write import write_kv
 from .norm import add_rms_norm, rms_norm
+from .operations import Angles, Operations, choose_operations
 from .paged_attention import (
     AttentionPlan,
     SequenceSpan,
@@ -16,9 +17,12 @@ from .paged_attention import (
 from .rotary import rotate
 
 __all__ = [
+    "Angles",
     "AttentionPlan",
+    "Operations",
     "SequenceSpan",
     "add_rms_norm",
+    "choose_operations",
     "paged_attention",
     "paged_attention_reference",
     "plan_attention",

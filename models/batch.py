@@ -9,9 +9,9 @@ class SequenceInput:
     """One sequence's share of a step.
 
     `token_ids` are computed at positions from `start` on; a negative one is the token that the
-    sequence drew in the step before, which the host need not know yet. `new_block_ids` go into its block table
-    from index `first_block`; 0 there with new blocks begins a new table. If `samples`, the next
-    token is drawn after the last of them.
+    sequence drew in the step before, which the host need not know yet. `new_block_ids` go into its
+    block table from index `first_block`; 0 there with new blocks begins a new table. If `samples`,
+    the next token is drawn after the last of them.
     """
 
     request_id: str

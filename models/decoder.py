@@ -3,20 +3,13 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kernels import (
-    AttentionPlan,
-    add_rms_norm,
-    paged_attention,
-    rms_norm,
-    rotate,
-    silu_mul,
-    write_kv,
-)
+from ..kernels import Operations
 from ..paged_cache.kv_tensors import KVCache
 from .config import ModelConfig, RopeScaling
 from .errors import ModelFormatError
@@ -54,8 +47,10 @@ class Decoder:
         dtype: torch.dtype,
         device: torch.device,
         max_positions: int,
+        operations: Operations,
     ) -> None:
         self.config = config
+        self._operations = operations
         store = _Store(tensors, dtype, device)
         heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
         hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
@@ -114,45 +109,45 @@ class Decoder:
         token_ids: Tensor,
         positions: Tensor,
         slots: Tensor,
-        plan: AttentionPlan,
+        plan: Any,
         cache: KVCache,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """Compute new tokens, storing their keys and values; all int64 inputs are [tokens].
+        """Compute new tokens, storing their keys and values; integer inputs are [tokens].
 
-        Returns the last layer's normed states [tokens, hidden]. Within each layer all keys and
+        Returns the last layer's normed states [tokens, hidden], of the given rows only if there are
+        some. `plan` is the attention plan of the operations' kind. Within each layer all keys and
         values are written before any is read, so that sequences of one step may share blocks.
         """
-        config = self.config
-        heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
-        sizes = [heads * width, kv_heads * width, kv_heads * width]
-        scale = width**-0.5
-        cos = self._cos[positions].repeat(1, 2)[:, None]  # [tokens, 1, head_dim]
-        sin = self._sin[positions].repeat(1, 2)[:, None]
-        residual = self._embedding[token_ids]  # [tokens, hidden]
-        states = rms_norm(residual, self._layers[0].input_norm, config.rms_norm_eps)
+        config, do = self.config, self._operations
+        eps = config.rms_norm_eps
+        scale = config.head_dim**-0.5
+        angles = do.look_up_angles(self._cos, self._sin, positions)
+        residual = F.embedding(token_ids, self._embedding)  # [tokens, hidden]
+        states = do.rms_norm(residual, self._layers[0].input_norm, eps)
         for index, layer in enumerate(self._layers):
             if index > 0:
-                states, residual = add_rms_norm(
-                    states, residual, layer.input_norm, config.rms_norm_eps
-                )
-            qkv = F.linear(states, layer.qkv, layer.qkv_bias)
-            query, key, value = torch.split(qkv, sizes, dim=-1)
-            query = query.unflatten(-1, (heads, width))  # [tokens, heads, head_dim]
-            key = key.unflatten(-1, (kv_heads, width))
-            value = value.unflatten(-1, (kv_heads, width))
-            if layer.q_norm is not None and layer.k_norm is not None:
-                query = rms_norm(query, layer.q_norm, config.rms_norm_eps)
-                key = rms_norm(key, layer.k_norm, config.rms_norm_eps)
+                states, residual = do.add_rms_norm(states, residual, layer.input_norm, eps)
             keys, values = cache.layer(index)
-            write_kv(rotate(key, cos, sin), value, keys, values, slots)
-            attended = paged_attention(
-                rotate(query, cos, sin), keys, values, plan, scale, config.windows[index]
+            query = do.rotate_and_write(  # [tokens, heads, head_dim]
+                F.linear(states, layer.qkv, layer.qkv_bias),
+                angles,
+                slots,
+                keys,
+                values,
+                num_heads=config.num_heads,
+                q_norm=layer.q_norm,
+                k_norm=layer.k_norm,
+                eps=eps,
+            )
+            attended = do.attend(
+                query, keys, values, plan, scale=scale, window=config.windows[index]
             )
             states = F.linear(attended.flatten(1), layer.output, layer.output_bias)
-            states, residual = add_rms_norm(states, residual, layer.post_norm, config.rms_norm_eps)
-            inner = silu_mul(F.linear(states, layer.gate_up, layer.gate_up_bias))
+            states, residual = do.add_rms_norm(states, residual, layer.post_norm, eps)
+            inner = do.silu_mul(F.linear(states, layer.gate_up, layer.gate_up_bias))
             states = F.linear(inner, layer.down, layer.down_bias)
-        return add_rms_norm(states, residual, self._norm, config.rms_norm_eps)[0]
+        return do.add_rms_norm(states, residual, self._norm, eps, rows)[0]
 
     def logits(self, states: Tensor) -> Tensor:
         """[rows, hidden] to float32 logits [rows, vocab]."""

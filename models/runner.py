@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..kernels import SequenceSpan, plan_attention
+from ..kernels import SequenceSpan, choose_operations, plan_attention
 from ..paged_cache.kv_layout import KVLayout
 from ..paged_cache.kv_tensors import KVCache
 from .batch import SampledToken, SequenceInput
@@ -89,13 +89,16 @@ class ModelRunner:
             self._to_device(layout.slots),
             plan_attention(_spans(layout), tables, self._block_size),
             self._cache,
+            self._to_device(layout.last_tokens),
         )
         if not layout.sampling:
             return PendingTokens((), None)
-        logits = self._decoder.logits(states[self._to_device(layout.last_tokens)])
+        logits = self._decoder.logits(states)
         drawing = [batch[i] for i in layout.sampling]
         sequences = [self._sequences[item.request_id] for item in drawing]
-        draw = sample(logits, [_sampling_row(*pair) for pair in zip(drawing, sequences)])
+        draw = sample(
+            logits, [_sampling_row(*pair) for pair in zip(drawing, sequences, strict=True)]
+        )
         self._drawn[self._to_device(layout.rows[layout.sampling])] = draw.token_ids
         return PendingTokens(sequences, draw)
 
@@ -152,6 +155,7 @@ def load_runner(
         dtype=getattr(torch, dtype),
         device=where,
         max_positions=max_model_len,
+        operations=choose_operations(where),
     )
     layout = kv_layout(config, block_size, dtype)
     runner = ModelRunner(

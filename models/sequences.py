@@ -47,7 +47,7 @@ class StepLayout:
 
 
 class SequenceTable:
-    """Running sequences and their block tables: `tables` [max_num_seqs, max_blocks] of block ids."""
+    """Running sequences and their block tables, `tables` [max_num_seqs, max_blocks]."""
 
     def __init__(self, max_num_seqs: int, max_model_len: int, block_size: int) -> None:
         self._block_size = block_size

@@ -13,10 +13,11 @@ class ScheduledRequest:
     """One request's share of a step.
 
     `token_ids` are to be computed now; `token_ids[0]` stands at position `start`, which is also the
-    number of the request's tokens that the cache already holds. The last may be `PENDING`. `new_block_ids` go into the
-    request's row of block ids from index `first_block` on; `first_block == 0` with new blocks means
-    a new row (the request is new, or comes back after preemption). `samples` says that the chunk
-    reaches the last known token, so that a token is sampled after its last position.
+    number of the request's tokens that the cache already holds. The last may be `PENDING`.
+    `new_block_ids` go into the request's row of block ids from index `first_block` on;
+    `first_block == 0` with new blocks means a new row (the request is new, or comes back after
+    preemption). `samples` says that the chunk reaches the last token, so that a token is sampled
+    after its last position.
     """
 
     request_id: str

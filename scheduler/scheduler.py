@@ -24,14 +24,15 @@ class Scheduler:
 
     Requests are ordered by priority, then arrival (`policy="fcfs"` takes all priorities as equal).
     The first in that order among the running is never preempted and computes at least one token in
-    every step (but for a step ahead, if it has reached its limit). A request that waits is admitted when all its known tokens fit into free blocks, so
-    only sampled tokens ever take further blocks, and only they may preempt.
+    every step (but for a step ahead, if it has reached its limit). A request that waits is admitted
+    when all its known tokens fit into free blocks, so only sampled tokens ever take further blocks,
+    and only they may preempt.
 
     One step is `schedule()`, then `update()` with what was sampled, or `fail()` or `retract()`. Its
-    cost depends on the scheduled tokens only: nothing scans the queue, the pool, or a context. While
-    a step is in flight the next may be scheduled ahead if `can_run_ahead`, with pending tokens in
-    place of those that are not known yet; nothing is preempted then, and the blocks of what ends
-    meanwhile are held until the last step that might write them has landed.
+    cost depends on the scheduled tokens only: nothing scans the queue, the pool, or a context.
+    While a step is in flight the next may be scheduled ahead if `can_run_ahead`, with pending
+    tokens in place of those that are not known yet; nothing is preempted then, and the blocks of
+    what ends meanwhile are held until the last step that might write them has landed.
 
     `watermark_blocks` are kept free at admission while others run, for these to grow into.
     `long_prefill_token_threshold` (0 = off) caps one prompt's share of a step while other requests

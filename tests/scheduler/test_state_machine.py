@@ -381,7 +381,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         lives = self.lives.values()
         running = [life for life in lives if life.request.status is RequestStatus.RUNNING]
         waiting = [life for life in lives if life.request.status is not RequestStatus.RUNNING]
-        assert not lives or running, "there is work, and nobody runs"
+        assert not lives or running or self.in_flight, "there is work, and nobody runs"
         wants_more = [life for life in running if not self.is_at_limit(life)]
         if wants_more:  # the first in order makes progress, whatever else happens
             first = min(wants_more, key=lambda life: life.key)
