@@ -27,7 +27,7 @@ from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
 from .plan import EngineConfig
 
 if TYPE_CHECKING:
-    from ..models.runner import ModelRunner, PendingTokens
+    from ..models.step import PendingTokens, Runner
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class _Flight:
 class EngineCore:
     """Takes sequences in, computes them step by step, and gives their tokens out."""
 
-    def __init__(self, config: EngineConfig, runner: "ModelRunner", model_identity: bytes) -> None:
+    def __init__(self, config: EngineConfig, runner: "Runner", model_identity: bytes) -> None:
         self._runner = runner
         self._pool = BlockPool(config.num_blocks, config.enable_prefix_caching)
         self._scheduler = Scheduler(
@@ -295,19 +295,21 @@ def load_core(config: EngineConfig) -> tuple[EngineCore, dict[str, float]]:
 
     import torch
 
-    from ..models.runner import load_runner
+    from ..models.load import RunnerOptions, load_runner
 
     torch.set_num_threads(config.num_threads)
     lap("import torch")
-    runner, identity = load_runner(
-        config.model_path,
+    options = RunnerOptions(
         dtype=config.dtype,
         device=config.device,
         block_size=config.block_size,
         num_blocks=config.num_blocks,
         max_num_seqs=config.max_num_seqs,
         max_model_len=config.max_model_len,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        enforce_eager=config.enforce_eager,
     )
+    runner, identity = load_runner(config.model_path, options)
     lap("load model")
     runner.warm_up()
     lap("warm up")

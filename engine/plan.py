@@ -36,6 +36,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     enable_prefix_caching: bool
     scheduling_policy: str
     async_scheduling: bool
+    enforce_eager: bool
     num_threads: int
     log_level: str
     log_format: str
@@ -157,6 +158,7 @@ def make_plan(
         long_prefill_token_threshold=max(1, budget // 2) if threshold is None else threshold,
         enable_prefix_caching=settings.enable_prefix_caching,
         scheduling_policy=settings.scheduling_policy,
+        enforce_eager=settings.enforce_eager,
         async_scheduling=cuda if settings.async_scheduling is None else settings.async_scheduling,
         num_threads=settings.num_threads or usable_cores(),
         log_level=settings.log_level,

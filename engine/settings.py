@@ -140,6 +140,9 @@ class Settings(BaseSettings):
         None,
         description="Schedule a step while the one before runs; unset: on CUDA.",
     )
+    enforce_eager: bool = Field(
+        False, description="On CUDA, launch every kernel by itself instead of by graphs."
+    )
     num_threads: int | None = Field(
         None, ge=1, description="CPU threads of the engine; unset: the cores it may use."
     )

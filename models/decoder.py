@@ -50,6 +50,7 @@ class Decoder:
         operations: Operations,
     ) -> None:
         self.config = config
+        self.dtype = dtype
         self._operations = operations
         store = _Store(tensors, dtype, device)
         heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim

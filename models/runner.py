@@ -1,41 +1,21 @@
-"""From a step's sequences to their next tokens: flat tensors, one forward pass, the sampler."""
+"""From a step's sequences to their next tokens in plain torch, on any device.
 
-import hashlib
+Flat tensors, one forward pass, the sampler. This is the reference that `GpuRunner` must equal.
+"""
+
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..kernels import SequenceSpan, choose_operations, plan_attention
-from ..paged_cache.kv_layout import KVLayout
+from ..kernels import SequenceSpan, plan_attention
 from ..paged_cache.kv_tensors import KVCache
-from .batch import SampledToken, SequenceInput
-from .config import ModelConfig, load_config
+from .batch import SequenceInput
 from .decoder import Decoder
-from .resolve import resolve_model
-from .sampler import Draw, SamplingRow, sample
+from .sampler import SamplingRow, sample
 from .sampling_spec import SamplingSpec
 from .sequences import RunningSequence, SequenceTable, StepLayout
-from .weights import read_tensors
-
-
-@dataclass(frozen=True, slots=True)
-class PendingTokens:
-    """A step that was launched; `wait` gives its tokens when the device has drawn them."""
-
-    sequences: Sequence[RunningSequence]
-    draw: Draw | None
-
-    def wait(self) -> list[SampledToken]:
-        """One token for each sequence that draws, in the order of the batch. Call it once."""
-        if self.draw is None:
-            return []
-        tokens = self.draw.tokens()
-        for sequence, token in zip(self.sequences, tokens, strict=True):
-            sequence.output_token_ids.append(token.token_id)
-        return tokens
+from .step import PendingTokens, drawing_rows
 
 
 class ModelRunner:
@@ -94,11 +74,8 @@ class ModelRunner:
         if not layout.sampling:
             return PendingTokens((), None)
         logits = self._decoder.logits(states)
-        drawing = [batch[i] for i in layout.sampling]
-        sequences = [self._sequences[item.request_id] for item in drawing]
-        draw = sample(
-            logits, [_sampling_row(*pair) for pair in zip(drawing, sequences, strict=True)]
-        )
+        sequences, rows = drawing_rows(self._sequences, batch, layout)
+        draw = sample(logits, rows)
         self._drawn[self._to_device(layout.rows[layout.sampling])] = draw.token_ids
         return PendingTokens(sequences, draw)
 
@@ -119,57 +96,3 @@ def _spans(layout: StepLayout) -> list[SequenceSpan]:
         layout.firsts.tolist(), layout.lengths.tolist(), layout.contexts.tolist(), strict=True
     )
     return [SequenceSpan(i, *triple) for i, triple in enumerate(triples)]
-
-
-def _sampling_row(item: SequenceInput, sequence: RunningSequence) -> SamplingRow:
-    return SamplingRow(
-        item.request_id,
-        sequence.spec,
-        item.start + len(item.token_ids),
-        sequence.prompt_token_ids,
-        sequence.output_token_ids,
-    )
-
-
-def load_runner(
-    model_path: str,
-    *,
-    dtype: str,
-    device: str,
-    block_size: int,
-    num_blocks: int,
-    max_num_seqs: int,
-    max_model_len: int,
-) -> tuple[ModelRunner, bytes]:
-    """Load a local model and reserve its KV memory.
-
-    Returns the runner and what identifies the content of its blocks besides tokens. Raises
-    ModelError for bad files, MemoryError or torch's out-of-memory error.
-    """
-    files = resolve_model(model_path, Path())
-    config = load_config(files)
-    where = torch.device(device)
-    decoder = Decoder(
-        config,
-        read_tensors(files, config),
-        dtype=getattr(torch, dtype),
-        device=where,
-        max_positions=max_model_len,
-        operations=choose_operations(where),
-    )
-    layout = kv_layout(config, block_size, dtype)
-    runner = ModelRunner(
-        decoder,
-        KVCache(layout, num_blocks, where),
-        device=where,
-        block_size=block_size,
-        max_num_seqs=max_num_seqs,
-        max_model_len=max_model_len,
-    )
-    identity = hashlib.sha256(f"{files.path.resolve()}\0{dtype}".encode()).digest()
-    return runner, identity
-
-
-def kv_layout(config: ModelConfig, block_size: int, dtype: str) -> KVLayout:
-    """The shape of a block for this model."""
-    return KVLayout(config.num_layers, config.num_kv_heads, config.head_dim, block_size, dtype)

@@ -43,9 +43,9 @@ class SamplingRow:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The tokens of a step, still on the device: `token_ids` [rows] int64.
+    """The tokens of a step: `token_ids` [rows] int64, on the device or on their way from there.
 
-    Of the rows that want log-probabilities, `scored` in this order: `own` [scored] of the tokens
+    `copied` is set in the latter case, and must be waited for before they are read. Of the rows that want log-probabilities, `scored` in this order: `own` [scored] of the tokens
     drawn, `best` and `best_ids` [scored, width] of the likeliest.
     """
 
@@ -55,9 +55,12 @@ class Draw:
     own: Tensor | None = None
     best: Tensor | None = None
     best_ids: Tensor | None = None
+    copied: torch.cuda.Event | None = None
 
     def tokens(self) -> list[SampledToken]:
         """The same on the host; waits for the device."""
+        if self.copied is not None:
+            self.copied.synchronize()
         token_ids = self.token_ids.tolist()
         scores = self._scores()
         return [
@@ -84,8 +87,8 @@ def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> Draw:
     """Draw one token a row from float32 logits [rows, vocab], which are overwritten."""
     scored = [i for i, row in enumerate(rows) if row.spec.logprobs is not None]
     raw = logits[scored].log_softmax(dim=-1) if scored else None
-    _restrict(logits, rows)
-    _penalise(logits, rows)
+    restrict(logits, rows)
+    penalise(logits, rows)
     drawn = [i for i, row in enumerate(rows) if not row.spec.greedy]
     if drawn:
         every = len(drawn) == len(rows)
@@ -113,7 +116,7 @@ def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> Draw:
     )
 
 
-def _restrict(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
+def restrict(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
     """Forbid and favour single tokens."""
     banned: list[tuple[int, int]] = []
     biased: list[tuple[int, int, float]] = []
@@ -144,7 +147,7 @@ def _is_about_to_complete(word: tuple[int, ...], output: Sequence[int]) -> bool:
     return not beginning or tuple(output[-len(beginning) :]) == beginning
 
 
-def _penalise(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
+def penalise(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
     """Repetition counts prompt and output, frequency and presence the output only."""
     for i, row in enumerate(rows):
         spec = row.spec

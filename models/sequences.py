@@ -33,6 +33,7 @@ class StepLayout:
     token_ids: Ints  # [tokens], negative where the device alone knows it
     positions: Ints  # [tokens]
     slots: Ints  # [tokens] block * block_size + offset
+    changes: list[tuple[int, int, Sequence[int]]]  # row, index therein, new block ids from there on
     sampling: list[int]  # sequences that draw a token, by index
 
     @property
@@ -76,7 +77,8 @@ class SequenceTable:
 
     def lay_out(self, batch: Sequence[SequenceInput]) -> StepLayout:
         """The flat arrays of a step; new blocks go into the tables."""
-        rows = np.array([self._row_of(item) for item in batch])
+        changes: list[tuple[int, int, Sequence[int]]] = []
+        rows = np.array([self._row_of(item, changes) for item in batch])
         lengths = np.array([len(item.token_ids) for item in batch])
         starts = np.array([item.start for item in batch])
         firsts = np.cumsum(lengths) - lengths
@@ -94,14 +96,16 @@ class SequenceTable:
             token_ids=token_ids,
             positions=positions,
             slots=blocks * self._block_size + positions % self._block_size,
+            changes=changes,
             sampling=[i for i, item in enumerate(batch) if item.samples],
         )
 
-    def _row_of(self, item: SequenceInput) -> int:
+    def _row_of(self, item: SequenceInput, changes: list[tuple[int, int, Sequence[int]]]) -> int:
         sequence = self._sequences[item.request_id]
         if sequence.row is None:
             sequence.row = self._free_rows.pop()
         if item.new_block_ids:
             end = item.first_block + len(item.new_block_ids)
             self.tables[sequence.row, item.first_block : end] = item.new_block_ids
+            changes.append((sequence.row, item.first_block, item.new_block_ids))
         return sequence.row

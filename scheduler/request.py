@@ -72,9 +72,10 @@ class Request:
     There is no prefill and no decode: `num_computed_tokens` chases the number of tokens. Some of
     these may be pending: a step in flight samples them, and only the device knows them so far.
     `reads_output` says that sampling looks at the tokens sampled before (penalties, say), so none
-    of them may be pending then. `hash_extra` is all that decides the content of its blocks besides the tokens (model, LoRA,
-    tenant salt). `use_prefix_cache=False` keeps it from reading cached prefixes; it still fills the
-    cache. Lower `priority` goes first; `arrival_time` (seconds, any clock) orders equals.
+    of them may be pending then. `hash_extra` is all that decides the content of its blocks besides
+    the tokens (model, LoRA, tenant salt). `use_prefix_cache=False` keeps it from reading cached
+    prefixes; it still fills the cache. Lower `priority` goes first; `arrival_time` (seconds, any
+    clock) orders equals.
     """
 
     __slots__ = (

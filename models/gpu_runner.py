@@ -1,0 +1,239 @@
+"""The runner for NVIDIA GPUs: Triton's kernels, one copy in and one out a step, decode by graphs.
+
+It never waits for the device while it launches a step: block tables live there and take only their
+changes, tokens drawn in the step before are read there, and what was drawn comes back by a copy
+that `PendingTokens.wait` waits for. The same code runs on a CPU through Triton's interpreter.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..kernels.gpu.attention import (
+    AttentionSchedule,
+    plan_paged_attention,
+    query_tile_tokens,
+    schedule_attention,
+    schedule_decodes,
+)
+from ..paged_cache.kv_tensors import KVCache
+from .batch import SequenceInput
+from .decode_graphs import DecodeGraphs
+from .decoder import Decoder
+from .gpu_sampler import draw_tokens, parameter_arrays, to_host
+from .sampling_spec import SamplingSpec
+from .sequences import RunningSequence, SequenceTable, StepLayout
+from .staging import StagingBuffer
+from .step import PendingTokens, drawing_rows
+
+Arrays = dict[str, NDArray[Any]]
+
+_BYTES_PER_TOKEN = 12  # token id, position, slot
+_BYTES_PER_SEQUENCE = 128  # row, context, start, tile, change of its table, sampling parameters
+
+
+class GpuRunner:
+    """Owns the weights, the KV memory and the block tables on the device.
+
+    `graph_sizes` are the batch sizes for which `warm_up` captures decode steps as CUDA graphs; a
+    smaller batch is padded to the next size. Without any, every kernel is launched by itself.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        cache: KVCache,
+        *,
+        device: torch.device,
+        block_size: int,
+        max_num_seqs: int,
+        max_model_len: int,
+        max_num_batched_tokens: int,
+        graph_sizes: Sequence[int] = (),
+    ) -> None:
+        config = decoder.config
+        self._decoder = decoder
+        self._cache = cache
+        self._max_model_len = max_model_len
+        self._graph_sizes = graph_sizes
+        self._sequences = SequenceTable(max_num_seqs, max_model_len, block_size)
+        # One row more than there are sequences, all of block 0: the padding of a graph's batch.
+        self._padding_row = max_num_seqs
+        num_rows, max_blocks = max_num_seqs + 1, self._sequences.tables.shape[1]
+        self._tables = torch.zeros((num_rows, max_blocks), dtype=torch.int32, device=device)
+        # The newest token of each row, for the step after to begin with.
+        self._drawn = torch.zeros(num_rows, dtype=torch.int32, device=device)
+        self._tile_tokens = query_tile_tokens(
+            config.num_heads, config.num_kv_heads, config.head_dim, decoder.dtype
+        )
+        num_blocks = max_num_batched_tokens // block_size + num_rows  # that a step can add
+        num_bytes = _BYTES_PER_TOKEN * (max_num_batched_tokens + num_rows) + 8 * num_blocks
+        num_bytes += 8 * max_num_batched_tokens + _BYTES_PER_SEQUENCE * num_rows + 8 * max_blocks
+        self._staging = StagingBuffer(num_bytes + 1024, device)
+        self._graphs = DecodeGraphs()
+
+    def add_request(
+        self, request_id: str, prompt_token_ids: Sequence[int], spec: SamplingSpec
+    ) -> None:
+        """Make a sequence known; it takes a block table's row when it first runs."""
+        self._sequences.add(request_id, RunningSequence(prompt_token_ids, spec))
+
+    def remove_request(self, request_id: str) -> None:
+        """Forget a sequence. A step in flight may still compute it; its tokens go nowhere."""
+        self._sequences.remove(request_id)
+
+    def release_row(self, request_id: str) -> None:
+        """Give up the row of a sequence that lost its blocks; it takes one when it runs again."""
+        self._sequences.release_row(request_id)
+
+    @torch.inference_mode()
+    def launch(self, batch: Sequence[SequenceInput]) -> PendingTokens:
+        """Begin to compute a step; this returns before it is computed."""
+        layout = self._sequences.lay_out(batch)
+        sequences, rows = drawing_rows(self._sequences, batch, layout)
+        size = self._graphs.size_for(layout)
+        if size is not None:
+            schedule = None
+            arrays = _padded_decodes(layout, size, self._padding_row)
+        else:
+            schedule = self._schedule(layout)
+            arrays = _step_arrays(layout) | {"tiles": schedule.tiles}
+        # Graphs read fixed addresses, so what varies in size comes last.
+        sent = self._staging.send(
+            arrays | _table_changes(layout) | _drawing_arrays(layout) | parameter_arrays(rows)
+        )
+        if len(sent["changed_blocks"]):
+            self._tables[sent["changed_rows"], sent["changed_columns"]] = sent["changed_blocks"]
+        if size is not None:
+            logits = self._graphs.replay(size)[: len(batch)]
+        else:
+            assert schedule is not None
+            logits = self._compute(sent, schedule, sent["last_tokens"])
+        if not sequences:
+            return PendingTokens((), None)
+        parameters = {name: sent[name] for name in parameter_arrays(())}
+        draw = draw_tokens(logits, rows, parameters)
+        self._drawn[sent["drawing_rows"]] = draw.token_ids.to(torch.int32)
+        return PendingTokens(sequences, to_host(draw))
+
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Compile the kernels by running them on padding, and capture the graphs."""
+        for lengths in ((1,), (1, 2), (16,)):
+            layout = _padding_layout(lengths, self._padding_row)
+            schedule = self._schedule(layout)
+            arrays = _step_arrays(layout) | {"tiles": schedule.tiles} | _drawing_arrays(layout)
+            sent = self._staging.send(arrays)
+            self._compute(sent, schedule, sent["last_tokens"])
+        self._graphs.capture(self._graph_sizes, self._prepare_decodes)
+
+    def _prepare_decodes(self, size: int) -> Callable[[], Tensor]:
+        """A decode step of `size` sequences, with padding where `launch` will put its inputs."""
+        layout = _padding_layout((1,) * size, self._padding_row)
+        sent = self._staging.send(_padded_decodes(layout, size, self._padding_row))
+        schedule = schedule_decodes(size, self._max_model_len)
+        return lambda: self._compute(sent, schedule, None)
+
+    def _schedule(self, layout: StepLayout) -> AttentionSchedule:
+        is_longer = np.flatnonzero(layout.lengths != 1)
+        num_decodes = int(is_longer[0]) if len(is_longer) else len(layout.lengths)
+        return schedule_attention(
+            layout.lengths.tolist(),
+            layout.contexts.tolist(),
+            num_decodes=num_decodes,
+            tile_tokens=self._tile_tokens,
+        )
+
+    def _compute(
+        self, sent: dict[str, Tensor], schedule: AttentionSchedule, last_tokens: Tensor | None
+    ) -> Tensor:
+        """Float32 logits [rows, vocab] after the last tokens (None: after all tokens)."""
+        token_ids = sent["token_ids"]
+        # -1 - row stands for the token that this row drew last.
+        token_ids = torch.where(
+            token_ids < 0, self._drawn[(-1 - token_ids).clamp(min=0)], token_ids
+        )
+        tiles = sent.get("tiles")
+        if tiles is None:
+            tiles = token_ids.new_empty((2, 0))
+        plan = plan_paged_attention(
+            schedule,
+            self._tables.index_select(0, sent["rows"]),
+            sent["contexts"],
+            sent["query_starts"],
+            tiles,
+        )
+        states = self._decoder.forward(
+            token_ids, sent["positions"], sent["slots"], plan, self._cache, last_tokens
+        )
+        return self._decoder.logits(states)
+
+
+def _step_arrays(layout: StepLayout) -> Arrays:
+    """A step's inputs as the kernels read them."""
+    token_ids = layout.token_ids
+    if layout.has_pending:
+        rows = np.repeat(layout.rows, layout.lengths)
+        token_ids = np.where(token_ids < 0, -1 - rows, token_ids)
+    return {
+        "token_ids": token_ids.astype(np.int32),
+        "positions": layout.positions.astype(np.int32),
+        "slots": layout.slots.astype(np.int32),
+        "rows": layout.rows.astype(np.int32),
+        "contexts": layout.contexts.astype(np.int32),
+        "query_starts": np.append(layout.firsts, len(token_ids)).astype(np.int32),
+    }
+
+
+def _padded_decodes(layout: StepLayout, size: int, padding_row: int) -> Arrays:
+    """The inputs of a step of single tokens, padded to `size` sequences that read nothing."""
+    missing = size - len(layout.rows)
+    arrays = _step_arrays(layout)
+    for name in ("token_ids", "positions", "slots", "contexts"):
+        arrays[name] = np.pad(arrays[name], (0, missing))
+    arrays["rows"] = np.pad(arrays["rows"], (0, missing), constant_values=padding_row)
+    arrays["query_starts"] = np.arange(size + 1, dtype=np.int32)
+    return arrays
+
+
+def _table_changes(layout: StepLayout) -> Arrays:
+    """Where new blocks go in the tables."""
+    counts = [len(blocks) for _, _, blocks in layout.changes]
+    columns = [np.arange(first, first + len(blocks)) for _, first, blocks in layout.changes]
+    blocks = [block for _, _, some in layout.changes for block in some]
+    rows = np.repeat([row for row, _, _ in layout.changes], counts)
+    return {
+        "changed_rows": rows.astype(np.int64),
+        "changed_columns": np.concatenate([*columns, np.empty(0)]).astype(np.int64),
+        "changed_blocks": np.array(blocks, dtype=np.int32),
+    }
+
+
+def _drawing_arrays(layout: StepLayout) -> Arrays:
+    return {
+        "last_tokens": layout.last_tokens.astype(np.int64),
+        "drawing_rows": layout.rows[layout.sampling].astype(np.int64),
+    }
+
+
+def _padding_layout(lengths: Sequence[int], row: int) -> StepLayout:
+    """A step of sequences that live in block 0 alone: what it writes is never read."""
+    counts = np.array(lengths)
+    firsts = np.cumsum(counts) - counts
+    total = int(counts.sum())
+    zeros = np.zeros(total, dtype=np.int64)
+    return StepLayout(
+        rows=np.full(len(counts), row),
+        firsts=firsts,
+        lengths=counts,
+        contexts=counts,
+        token_ids=zeros,
+        positions=np.arange(total) - np.repeat(firsts, counts),
+        slots=zeros,
+        changes=[],
+        sampling=list(range(len(counts))),
+    )

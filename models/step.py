@@ -1,0 +1,69 @@
+"""What the engine sees of a runner: steps that are launched, and tokens that are waited for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .batch import SampledToken, SequenceInput
+from .sampler import Draw, SamplingRow
+from .sampling_spec import SamplingSpec
+from .sequences import RunningSequence, SequenceTable, StepLayout
+
+
+@dataclass(frozen=True, slots=True)
+class PendingTokens:
+    """A step that was launched; `draw` is None if no sequence draws a token in it."""
+
+    sequences: Sequence[RunningSequence]  # those that draw, in the order of the batch
+    draw: Draw | None
+
+    def wait(self) -> list[SampledToken]:
+        """The tokens, when the device has drawn them. Call it once."""
+        if self.draw is None:
+            return []
+        tokens = self.draw.tokens()
+        for sequence, token in zip(self.sequences, tokens, strict=True):
+            sequence.output_token_ids.append(token.token_id)
+        return tokens
+
+
+def drawing_rows(
+    known: SequenceTable, batch: Sequence[SequenceInput], layout: StepLayout
+) -> tuple[list[RunningSequence], list[SamplingRow]]:
+    """The sequences of a step that draw a token, and what the sampler is told of each."""
+    sequences, rows = [], []
+    for index in layout.sampling:
+        item = batch[index]
+        sequence = known[item.request_id]
+        sequences.append(sequence)
+        rows.append(
+            SamplingRow(
+                item.request_id,
+                sequence.spec,
+                item.start + len(item.token_ids),
+                sequence.prompt_token_ids,
+                sequence.output_token_ids,
+            )
+        )
+    return sequences, rows
+
+
+class Runner(Protocol):
+    """Computes steps. Two classes are one: `ModelRunner` and `GpuRunner`."""
+
+    def add_request(
+        self, request_id: str, prompt_token_ids: Sequence[int], spec: SamplingSpec
+    ) -> None:
+        """Make a sequence known; it takes a block table's row when it first runs."""
+
+    def remove_request(self, request_id: str) -> None:
+        """Forget a sequence. A step in flight may still compute it; its tokens go nowhere."""
+
+    def release_row(self, request_id: str) -> None:
+        """Give up the row of a sequence that lost its blocks; it takes one when it runs again."""
+
+    def launch(self, batch: Sequence[SequenceInput]) -> PendingTokens:
+        """Begin to compute a step; on a GPU this returns before it is computed."""
+
+    def warm_up(self) -> None:
+        """Do what would make the first requests wait."""
