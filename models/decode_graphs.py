@@ -35,8 +35,9 @@ class DecodeGraphs:
     def capture(self, sizes: Sequence[int], prepare: Callable[[int], Callable[[], Tensor]]) -> None:
         """Capture a step of each size, the largest first: the others fit in its memory.
 
-        `prepare(size)` puts inputs at the graph's addresses and gives what is to be captured. Stops with a log line when the budget of time or memory is spent; the sizes that are left
-        run without a graph.
+        `prepare(size)` puts inputs at the graph's addresses and gives what is to be captured. Stops
+        with a log line when the budget of time or memory is spent; the sizes that are left run
+        without a graph.
         """
         began, free_before = time.monotonic(), _free_bytes() if sizes else 0
         pool = None

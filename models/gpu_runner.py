@@ -115,8 +115,7 @@ class GpuRunner:
             logits = self._compute(sent, schedule, sent["last_tokens"])
         if not sequences:
             return PendingTokens((), None)
-        parameters = {name: sent[name] for name in parameter_arrays(())}
-        draw = draw_tokens(logits, rows, parameters)
+        draw = draw_tokens(logits, rows, sent)
         self._drawn[sent["drawing_rows"]] = draw.token_ids.to(torch.int32)
         return PendingTokens(sequences, to_host(draw))
 

@@ -14,13 +14,13 @@ _INT64 = 2**63
 
 
 def parameter_arrays(rows: Sequence[SamplingRow]) -> dict[str, NDArray[np.generic]]:
-    """What `sample_rows` wants to know of each row, by the names of its parameters."""
+    """What `sample_rows` wants to know of each row, by name."""
     specs = [row.spec for row in rows]
     # numpy has no conversion from 64 bits without a sign to as many with one.
     seeds = [(spec.seed + _INT64) % (2 * _INT64) - _INT64 for spec in specs]
     return {
         "seeds": np.array(seeds, dtype=np.int64),
-        "positions": np.array([row.position for row in rows], dtype=np.int64),
+        "draw_positions": np.array([row.position for row in rows], dtype=np.int64),
         "temperature": np.array(
             [0.0 if spec.greedy else spec.temperature for spec in specs], dtype=np.float32
         ),
@@ -33,14 +33,22 @@ def parameter_arrays(rows: Sequence[SamplingRow]) -> dict[str, NDArray[np.generi
 def draw_tokens(logits: Tensor, rows: Sequence[SamplingRow], parameters: dict[str, Tensor]) -> Draw:
     """Draw one token a row of float32 logits [rows, vocab], which are overwritten.
 
-    `parameters` are those of `parameter_arrays`, on the device. So is the result; `to_host`
+    `parameters` are the `parameter_arrays` on the device. So is the result; `to_host`
     fetches it.
     """
     scored = [i for i, row in enumerate(rows) if row.spec.logprobs is not None]
     raw = logits[scored] if scored else None
     restrict(logits, rows)
     penalise(logits, rows)
-    token_ids = sample_rows(logits, **parameters)
+    token_ids = sample_rows(
+        logits,
+        temperature=parameters["temperature"],
+        top_k=parameters["top_k"],
+        top_p=parameters["top_p"],
+        min_p=parameters["min_p"],
+        seeds=parameters["seeds"],
+        positions=parameters["draw_positions"],
+    )
     if raw is None:
         return Draw(rows, token_ids)
     own = token_logprobs(raw, token_ids[scored])

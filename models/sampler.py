@@ -45,8 +45,9 @@ class SamplingRow:
 class Draw:
     """The tokens of a step: `token_ids` [rows] int64, on the device or on their way from there.
 
-    `copied` is set in the latter case, and must be waited for before they are read. Of the rows that want log-probabilities, `scored` in this order: `own` [scored] of the tokens
-    drawn, `best` and `best_ids` [scored, width] of the likeliest.
+    `copied` is set in the latter case, and must be waited for before they are read. Of the rows
+    that want log-probabilities, `scored` in this order: `own` [scored] of the tokens drawn, `best`
+    and `best_ids` [scored, width] of the likeliest.
     """
 
     rows: Sequence[SamplingRow]
