@@ -38,12 +38,13 @@ lint: setup-dev types ## ruff (lint, format) and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mypy cannot read the editable install's package mapping, so it gets a tree of links of that shape.
+# mypy cannot read the editable install's package mapping, so it gets a tree of links of that shape,
+# and runs there: from here it would take our kernels/ for the package that huggingface_hub imports.
 types: setup-dev
 	@mkdir -p $(VENV)/types/octavo
 	@for f in octavo/*.py octavo/py.typed; do ln -sfn "$(CURDIR)/$$f" "$(VENV)/types/octavo/$$(basename $$f)"; done
 	@for room in $(ROOMS); do ln -sfn "$(CURDIR)/$$room" "$(VENV)/types/octavo/$$room"; done
-	MYPYPATH=$(VENV)/types $(BIN)/mypy --strict -p octavo
+	cd $(VENV)/types && $(abspath $(BIN)/mypy) --strict --config-file $(CURDIR)/pyproject.toml -p octavo
 
 format: setup-dev ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .

@@ -74,8 +74,8 @@ class ModelRunner:
         if not layout.sampling:
             return PendingTokens((), None)
         logits = self._decoder.logits(states)
-        sequences, rows = drawing_rows(self._sequences, batch, layout)
-        draw = sample(logits, rows)
+        sequences, drawing = drawing_rows(self._sequences, batch, layout)
+        draw = sample(logits, drawing)
         self._drawn[self._to_device(layout.rows[layout.sampling])] = draw.token_ids
         return PendingTokens(sequences, draw)
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Tests run several processes that compute on few cores: waiting threads must not keep these busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import httpx
 import pytest
 

@@ -69,6 +69,7 @@ def test_greedy_tokens_equal_those_of_transformers(
     make_llm: Callable[..., LLM],
     greedy_reference: Callable[[Any, list[int], int], tuple[int, ...]],
 ) -> None:
+    torch.set_num_threads(1)  # two threads spend their time waiting for each other in such a model
     reference = save_checkpoint(tmp_path, CONFIGS[name]())
     generator = torch.Generator().manual_seed(7)
     lengths = (1, 2, 15, 16, 17, 31, 32, 33, 48, 64, 65, 100, 150)
@@ -79,14 +80,16 @@ def test_greedy_tokens_equal_those_of_transformers(
     def tokens_of(llm: LLM, some: list[list[int]]) -> list[tuple[int, ...]]:
         return [c[0].token_ids for c in llm.generate(some, params, use_progress_bar=False)]
 
-    roomy = make_llm(tmp_path, num_blocks=512)
+    roomy = make_llm(tmp_path, num_threads=1, num_blocks=512)
     assert [tokens_of(roomy, [prompt])[0] for prompt in prompts] == expected
     assert tokens_of(roomy, prompts) == expected  # at once, and from cache
-    chunked = make_llm(tmp_path, num_blocks=512, max_num_batched_tokens=16, max_num_seqs=16)
+    few = {"max_num_batched_tokens": 16, "max_num_seqs": 16}
+    chunked = make_llm(tmp_path, num_threads=1, num_blocks=512, **few)
     assert tokens_of(chunked, prompts) == expected
-    tight = make_llm(tmp_path, num_blocks=30, max_model_len=240)
+    tight = make_llm(tmp_path, num_threads=1, num_blocks=30, max_model_len=240)
     assert tokens_of(tight, prompts) == expected
     assert tight.core.stats().num_preemptions > 0
-    ahead = make_llm(tmp_path, num_blocks=30, max_model_len=240, async_scheduling=True)
+    room = {"num_blocks": 30, "max_model_len": 240}
+    ahead = make_llm(tmp_path, num_threads=1, **room, async_scheduling=True)
     assert tokens_of(ahead, prompts) == expected
     assert ahead.core.stats().num_preemptions > 0
