@@ -1,0 +1,158 @@
+"""The GPU's runner and kernels give the tokens of the reference runner; without a GPU, interpreted.
+
+Steps ahead, chunked prompts, prefix hits and preemption all pass through the device's own block
+tables and drawn tokens, so the same requests are run in several ways.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is first imported
+
+from octavo.engine.core import EngineCore
+from octavo.engine.messages import SequenceDelta, Submit
+from octavo.engine.plan import EngineConfig, make_plan
+from octavo.engine.sampling_params import SamplingParams
+from octavo.engine.settings import Settings
+from octavo.kernels import torch_operations
+from octavo.kernels.gpu import operations as gpu_operations
+from octavo.models.config import load_config
+from octavo.models.decode_graphs import graph_ladder
+from octavo.models.decoder import Decoder
+from octavo.models.gpu_runner import GpuRunner
+from octavo.models.load import kv_layout
+from octavo.models.resolve import resolve_model
+from octavo.models.runner import ModelRunner
+from octavo.models.weights import read_tensors
+from octavo.paged_cache.kv_tensors import KVCache
+
+pytestmark = pytest.mark.slow
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+PROMPTS = ([5, 6, 7], list(range(17)), list(range(3, 37)), [*range(17), 9])
+GREEDY = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
+SAMPLED = SamplingParams(temperature=0.8, top_p=0.9, max_tokens=4, logprobs=2, ignore_eos=True)
+PENALISED = SamplingParams(temperature=0.9, repetition_penalty=1.2, max_tokens=4, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seeded random Qwen3 of two layers: head size 16, biases none, norms of Q and K."""
+    torch.manual_seed(3)
+    config = transformers.Qwen3Config(
+        vocab_size=128,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def make_core(folder: Path, *, gpu: bool, **settings: object) -> tuple[EngineCore, EngineConfig]:
+    files = resolve_model(str(folder), folder)
+    model = load_config(files)
+    device = torch.device(DEVICE if gpu else "cpu")
+    loaded = Settings.load(
+        {"dtype": "float32", "device": device.type, "num_blocks": 32, **settings}
+    )
+    config, _ = make_plan(loaded, model, str(folder))
+    decoder = Decoder(
+        model,
+        read_tensors(files, model),
+        dtype=torch.float32,
+        device=device,
+        max_positions=config.max_model_len,
+        operations=gpu_operations if gpu else torch_operations,
+    )
+    cache = KVCache(kv_layout(model, config.block_size, "float32"), config.num_blocks, device)
+    sizes = {
+        "device": device,
+        "block_size": config.block_size,
+        "max_num_seqs": config.max_num_seqs,
+        "max_model_len": config.max_model_len,
+    }
+    runner: GpuRunner | ModelRunner
+    if gpu:
+        graphs = graph_ladder(config.max_num_seqs) if device.type == "cuda" else []
+        budget = config.max_num_batched_tokens
+        runner = GpuRunner(
+            decoder, cache, **sizes, max_num_batched_tokens=budget, graph_sizes=graphs
+        )
+    else:
+        runner = ModelRunner(decoder, cache, **sizes)
+    return EngineCore(config, runner, b"tiny"), config
+
+
+def generate(core: EngineCore, params: SamplingParams) -> dict[str, list[SequenceDelta]]:
+    """Everything that each prompt's sequence gave, run together."""
+    for number, prompt in enumerate(PROMPTS):
+        core.add(
+            Submit(str(number), list(prompt), params, max_tokens=params.max_tokens, seed=number)
+        )
+    deltas: dict[str, list[SequenceDelta]] = {}
+    while core.has_work:
+        for delta in core.step().deltas:
+            assert delta.error is None
+            deltas.setdefault(delta.request_id, []).append(delta)
+    assert core.stats().blocks_used == 0
+    return deltas
+
+
+def tokens_of(deltas: dict[str, list[SequenceDelta]]) -> dict[str, list[int]]:
+    return {name: [t for delta in some for t in delta.token_ids] for name, some in deltas.items()}
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint: Path) -> dict[str, dict[str, list[SequenceDelta]]]:
+    core, _ = make_core(checkpoint, gpu=False)
+    each = {"greedy": GREEDY, "sampled": SAMPLED, "penalised": PENALISED}
+    return {name: generate(core, params) for name, params in each.items()}
+
+
+def test_greedy_sampled_and_penalised_tokens_are_the_reference_s(checkpoint, reference) -> None:
+    core, _ = make_core(checkpoint, gpu=True, async_scheduling=True, max_num_seqs=8)
+    assert tokens_of(generate(core, GREEDY)) == tokens_of(reference["greedy"])
+    sampled = generate(core, SAMPLED)  # from cache
+    assert tokens_of(sampled) == tokens_of(reference["sampled"])
+    for name, deltas in sampled.items():
+        for ours, theirs in zip(deltas, reference["sampled"][name], strict=True):
+            assert ours.scores[0].logprob == pytest.approx(theirs.scores[0].logprob, abs=1e-4)
+            best = [token for token, _ in ours.scores[0].top]
+            assert best == [token for token, _ in theirs.scores[0].top]
+    assert tokens_of(generate(core, PENALISED)) == tokens_of(reference["penalised"])
+
+
+def test_chunks_and_preemption_change_nothing(checkpoint, reference) -> None:
+    few = {"num_blocks": 6, "max_model_len": 64, "max_num_seqs": 4, "max_num_batched_tokens": 16}
+    core, _ = make_core(checkpoint, gpu=True, async_scheduling=True, **few)
+    assert tokens_of(generate(core, GREEDY)) == tokens_of(reference["greedy"])
+    assert core.stats().num_preemptions > 0
+
+
+def test_without_room_for_a_step_smaller_ones_follow(checkpoint, reference, monkeypatch) -> None:
+    core, _ = make_core(checkpoint, gpu=False, async_scheduling=True)
+    launch = core._runner.launch
+    largest = []
+
+    def launch_if_small(batch):
+        num_tokens = sum(len(item.token_ids) for item in batch)
+        if num_tokens > 20:
+            raise torch.OutOfMemoryError("made to fail")
+        largest.append(num_tokens)
+        return launch(batch)
+
+    monkeypatch.setattr(core._runner, "launch", launch_if_small)
+    assert tokens_of(generate(core, GREEDY)) == tokens_of(reference["greedy"])
+    assert max(largest) <= 20
