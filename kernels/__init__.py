@@ -6,7 +6,7 @@ What must never come in: models, requests, or anything that knows what a tensor 
 from .activation import silu_mul
 from .kv_write import write_kv
 from .norm import add_rms_norm, rms_norm
-from .operations import Angles, Operations, choose_operations
+from .operations import Angles, LinearWeight, Operations, choose_operations
 from .paged_attention import (
     AttentionPlan,
     SequenceSpan,
@@ -19,6 +19,7 @@ from .rotary import rotate
 __all__ = [
     "Angles",
     "AttentionPlan",
+    "LinearWeight",
     "Operations",
     "SequenceSpan",
     "add_rms_norm",

@@ -5,6 +5,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .quantised import QuantisedWeight
+
+LinearWeight = Tensor | QuantisedWeight
+"""Weights [outputs, inputs] of a linear layer, dense or as packed integers."""
+
 
 class Angles(NamedTuple):
     """Rotary angles of a step's tokens.
@@ -26,6 +31,9 @@ class Operations(Protocol):
 
     def look_up_angles(self, cos: Tensor, sin: Tensor, positions: Tensor) -> Angles:
         """Prepare the angles of a step for all its layers."""
+
+    def linear(self, x: Tensor, weight: LinearWeight, bias: Tensor | None) -> Tensor:
+        """x @ weight.T + bias."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """x / rms(x) * weight."""

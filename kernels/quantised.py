@@ -11,7 +11,8 @@ and with one scale a row, the e4m3 format of "FP8 Formats for Deep Learning" (Mi
     w[n, k] = scales[n] * q[n, k]                                    Fp8Weight, |q| <= 448
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -107,6 +108,13 @@ def _check(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]
             f"{name} must be contiguous {dtype} {list(shape)}, "
             f"got {tensor.dtype} {list(tensor.shape)} with strides {tensor.stride()}"
         )
+
+
+def stack(weights: Sequence[QuantisedWeight]) -> QuantisedWeight:
+    """Weights of one kind and as many inputs, their outputs one after the other."""
+    kind = type(weights[0])
+    parts = [[getattr(weight, field.name) for weight in weights] for field in fields(kind)]
+    return kind(*(torch.cat(part) for part in parts))
 
 
 def from_gguf(blocks: Tensor, kind: GGUFKind) -> Int4Weight | Int8Weight:

@@ -1,17 +1,20 @@
 """A decoder's operations in plain torch, on any device: the reference, and what a CPU runs."""
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from .activation import silu_mul
 from .kv_write import write_kv
 from .norm import add_rms_norm, rms_norm
-from .operations import Angles
+from .operations import Angles, LinearWeight
 from .paged_attention import AttentionPlan, paged_attention
+from .quantised import linear_reference
 from .rotary import rotate
 
 __all__ = [
     "add_rms_norm",
     "attend",
+    "linear",
     "look_up_angles",
     "rms_norm",
     "rotate_and_write",
@@ -22,6 +25,13 @@ __all__ = [
 def look_up_angles(cos: Tensor, sin: Tensor, positions: Tensor) -> Angles:
     """The angles at these positions, once for all layers."""
     return Angles(cos[positions].repeat(1, 2)[:, None], sin[positions].repeat(1, 2)[:, None], None)
+
+
+def linear(x: Tensor, weight: LinearWeight, bias: Tensor | None) -> Tensor:
+    """x [tokens, inputs] @ weight [outputs, inputs].T + bias [outputs]."""
+    if isinstance(weight, Tensor):
+        return F.linear(x, weight, bias)
+    return linear_reference(x, weight, bias)
 
 
 def rotate_and_write(

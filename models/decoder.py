@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kernels import Operations
+from ..kernels import LinearWeight, Operations
 from ..paged_cache.kv_tensors import KVCache
 from .config import ModelConfig, RopeScaling
 from .errors import ModelFormatError
+from .tensor_store import TensorStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +21,23 @@ class Layer:
     """Weights of one layer. Fused: qkv is Q, K, V stacked by rows; gate_up is gate and up."""
 
     input_norm: Tensor  # [hidden]
-    qkv: Tensor  # [(heads + 2 * kv_heads) * head_dim, hidden]
+    qkv: LinearWeight  # [(heads + 2 * kv_heads) * head_dim, hidden]
     qkv_bias: Tensor | None
     q_norm: Tensor | None  # [head_dim]
     k_norm: Tensor | None
-    output: Tensor  # [hidden, heads * head_dim]
+    output: LinearWeight  # [hidden, heads * head_dim]
     output_bias: Tensor | None
     post_norm: Tensor  # [hidden]
-    gate_up: Tensor  # [2 * intermediate, hidden]
+    gate_up: LinearWeight  # [2 * intermediate, hidden]
     gate_up_bias: Tensor | None
-    down: Tensor  # [hidden, intermediate]
+    down: LinearWeight  # [hidden, intermediate]
     down_bias: Tensor | None
 
 
 class Decoder:
     """A loaded decoder. Weights are in `dtype` on `device`; rotary angles reach `max_positions`.
+
+    Linear layers whose tensors come packed stay so, if `operations` are to read them that way.
 
     Raises ModelFormatError if a tensor is missing, of a wrong shape, or belongs to no layer.
     """
@@ -42,7 +45,7 @@ class Decoder:
     def __init__(
         self,
         config: ModelConfig,
-        tensors: Iterable[tuple[str, Tensor]],
+        tensors: Iterable[tuple[str, LinearWeight]],
         *,
         dtype: torch.dtype,
         device: torch.device,
@@ -52,7 +55,7 @@ class Decoder:
         self.config = config
         self.dtype = dtype
         self._operations = operations
-        store = _Store(tensors, dtype, device)
+        store = TensorStore(tensors, dtype, device)
         heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
         hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
         self._embedding = store.take("model.embed_tokens.weight", (vocab, hidden))
@@ -67,7 +70,7 @@ class Decoder:
             self._layers.append(
                 Layer(
                     input_norm=store.take(name + "input_layernorm.weight", (hidden,)),
-                    qkv=store.fuse(qkv, "weight", [(*r, hidden) for r in rows]),
+                    qkv=store.fuse_linear(qkv, [(*r, hidden) for r in rows]),
                     qkv_bias=store.fuse(qkv, "bias", rows) if config.qkv_bias else None,
                     q_norm=(
                         store.take(attention + "q_norm.weight", (width,))
@@ -79,16 +82,16 @@ class Decoder:
                         if config.qk_norm
                         else None
                     ),
-                    output=store.take(attention + "o_proj.weight", (hidden, heads * width)),
+                    output=store.take_linear(attention + "o_proj.weight", (hidden, heads * width)),
                     output_bias=(
                         store.take(attention + "o_proj.bias", (hidden,)) if config.o_bias else None
                     ),
                     post_norm=store.take(name + "post_attention_layernorm.weight", (hidden,)),
-                    gate_up=store.fuse(gate_up, "weight", [(inner, hidden)] * 2),
+                    gate_up=store.fuse_linear(gate_up, [(inner, hidden)] * 2),
                     gate_up_bias=(
                         store.fuse(gate_up, "bias", [(inner,)] * 2) if config.mlp_bias else None
                     ),
-                    down=store.take(mlp + "down_proj.weight", (hidden, inner)),
+                    down=store.take_linear(mlp + "down_proj.weight", (hidden, inner)),
                     down_bias=(
                         store.take(mlp + "down_proj.bias", (hidden,)) if config.mlp_bias else None
                     ),
@@ -96,9 +99,9 @@ class Decoder:
             )
         if config.tie_word_embeddings:
             store.discard("lm_head.weight")
-            self._head = self._embedding
+            self._head: LinearWeight = self._embedding
         else:
-            self._head = store.take("lm_head.weight", (vocab, hidden))
+            self._head = store.take_linear("lm_head.weight", (vocab, hidden))
         store.check_empty()
         frequencies, factor = rotary_frequencies(config)
         angles = torch.outer(torch.arange(max_positions).float(), frequencies)
@@ -131,7 +134,7 @@ class Decoder:
                 states, residual = do.add_rms_norm(states, residual, layer.input_norm, eps)
             keys, values = cache.layer(index)
             query = do.rotate_and_write(  # [tokens, heads, head_dim]
-                F.linear(states, layer.qkv, layer.qkv_bias),
+                do.linear(states, layer.qkv, layer.qkv_bias),
                 angles,
                 slots,
                 keys,
@@ -144,54 +147,15 @@ class Decoder:
             attended = do.attend(
                 query, keys, values, plan, scale=scale, window=config.windows[index]
             )
-            states = F.linear(attended.flatten(1), layer.output, layer.output_bias)
+            states = do.linear(attended.flatten(1), layer.output, layer.output_bias)
             states, residual = do.add_rms_norm(states, residual, layer.post_norm, eps)
-            inner = do.silu_mul(F.linear(states, layer.gate_up, layer.gate_up_bias))
-            states = F.linear(inner, layer.down, layer.down_bias)
+            inner = do.silu_mul(do.linear(states, layer.gate_up, layer.gate_up_bias))
+            states = do.linear(inner, layer.down, layer.down_bias)
         return do.add_rms_norm(states, residual, self._norm, eps, rows)[0]
 
     def logits(self, states: Tensor) -> Tensor:
         """[rows, hidden] to float32 logits [rows, vocab]."""
-        return F.linear(states, self._head).float()
-
-
-class _Store:
-    """Tensors waiting to be taken by the layers; what is fused is copied once."""
-
-    def __init__(
-        self, tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype, device: torch.device
-    ) -> None:
-        self._tensors = {
-            name: tensor.to(device=device, dtype=dtype)
-            for name, tensor in tensors
-            if not name.endswith("rotary_emb.inv_freq")
-        }
-
-    def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        tensor = self._tensors.pop(name, None)
-        if tensor is None:
-            raise ModelFormatError(f"the tensor {name!r} is missing")
-        if tuple(tensor.shape) != shape:
-            raise ModelFormatError(
-                f"the tensor {name!r} has shape {tuple(tensor.shape)}, expected {shape}"
-            )
-        return tensor
-
-    def fuse(self, names: list[str], kind: str, shapes: Iterable[tuple[int, ...]]) -> Tensor:
-        parts = [
-            self.take(f"{name}.{kind}", shape) for name, shape in zip(names, shapes, strict=True)
-        ]
-        return torch.cat(parts)
-
-    def discard(self, name: str) -> None:
-        self._tensors.pop(name, None)
-
-    def check_empty(self) -> None:
-        if self._tensors:
-            names = ", ".join(sorted(self._tensors)[:5])
-            raise ModelFormatError(
-                f"{len(self._tensors)} tensors belong to nothing in this architecture: {names}"
-            )
+        return self._operations.linear(states, self._head, None).float()
 
 
 def rotary_frequencies(config: ModelConfig) -> tuple[Tensor, float]:

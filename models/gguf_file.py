@@ -45,6 +45,11 @@ class GGUFFile:
         """The tensor of this name, if there is one."""
         return self._by_name.get(name)
 
+    def rows(self, tensor: StoredTensor) -> NDArray[np.uint8]:
+        """The tensor's bytes as they are stored: [rows, bytes of a row], of a shape [rows, …]."""
+        raw = self._data[tensor.begin : tensor.begin + tensor.num_bytes]
+        return raw.reshape(tensor.shape[0], -1)
+
     def dequantise(self, tensor: StoredTensor) -> NDArray[Any]:
         """The tensor's values as float32; F16 and F32 in their own type, BF16 as bits in int16.
 

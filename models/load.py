@@ -43,7 +43,7 @@ def load_runner(model_path: str, options: RunnerOptions) -> tuple[Runner, bytes]
     operations = choose_operations(device)
     decoder = Decoder(
         config,
-        read_tensors(files, config),
+        read_tensors(files, config, keep_packed=operations is not torch_operations),
         dtype=getattr(torch, options.dtype),
         device=device,
         max_positions=options.max_model_len,

@@ -13,6 +13,8 @@ from gguf import GGMLQuantizationType
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..kernels import LinearWeight
+from ..kernels.quantised import GGUFKind, from_gguf
 from .config import ModelConfig
 from .errors import ModelFormatError
 from .gguf_file import GGUFFile
@@ -40,17 +42,26 @@ _GGUF_LAYER_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_PACKED_KINDS: dict[GGMLQuantizationType, GGUFKind] = {
+    GGMLQuantizationType.Q4_0: "Q4_0",
+    GGMLQuantizationType.Q4_1: "Q4_1",
+    GGMLQuantizationType.Q8_0: "Q8_0",
+}
 _GGUF_LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 
 
-def read_tensors(files: ModelFiles, config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
+def read_tensors(
+    files: ModelFiles, config: ModelConfig, *, keep_packed: bool = False
+) -> Iterator[tuple[str, LinearWeight]]:
     """Each tensor of the model once, on the CPU, in its stored type (quantised ones in float32).
+
+    With `keep_packed`, weights of linear layers stay as they are if they are Q4_0, Q4_1 or Q8_0.
 
     Files are mapped, so a tensor's bytes are read when it is used. Raises ModelFormatError naming
     a truncated or corrupt file, UnsupportedModelError for a type that cannot be dequantised.
     """
     if files.kind == "gguf":
-        yield from _read_gguf(GGUFFile(files.path), config)
+        yield from _read_gguf(GGUFFile(files.path), config, keep_packed)
     else:
         for path in files.weight_files:
             yield from _read_safetensors(path)
@@ -74,11 +85,17 @@ def _unsound(path: Path, error: Exception) -> ModelFormatError:
     return ModelFormatError(f"{path}: not a whole and sound safetensors file: {error}")
 
 
-def _read_gguf(file: GGUFFile, config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
+def _read_gguf(
+    file: GGUFFile, config: ModelConfig, keep_packed: bool
+) -> Iterator[tuple[str, LinearWeight]]:
     """Tensors in the file's order, a few read ahead in threads (numpy lets go of the GIL)."""
 
-    def read(item: tuple[str, StoredTensor]) -> tuple[str, Tensor]:
+    def read(item: tuple[str, StoredTensor]) -> tuple[str, LinearWeight]:
         name, stored = item
+        if keep_packed and stored.kind in _PACKED_KINDS and _is_linear(name):
+            blocks = torch.from_numpy(file.rows(stored))  # [outputs, bytes of a row]
+            blocks = _in_canonical_order(name, blocks, config)
+            return name, from_gguf(blocks, _PACKED_KINDS[stored.kind])
         return name, _in_canonical_order(name, _to_torch(file, stored), config)
 
     named = ((_canonical_name(stored.name), stored) for stored in file.tensors)
@@ -89,6 +106,10 @@ def _read_gguf(file: GGUFFile, config: ModelConfig) -> Iterator[tuple[str, Tenso
             result = pending.popleft().result()
             pending.extend(readers.submit(read, item) for item in islice(wanted, 1))
             yield result
+
+
+def _is_linear(name: str) -> bool:
+    return name.endswith("_proj.weight") or name == "lm_head.weight"
 
 
 def _canonical_name(name: str) -> str | None:

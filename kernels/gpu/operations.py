@@ -1,16 +1,19 @@
 """A decoder's operations by Triton's kernels (see `kernels.operations.Operations`)."""
 
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..operations import Angles
+from ..operations import Angles, LinearWeight
 from . import attention, rotary
 from .activation import silu_mul
 from .attention import PagedAttentionPlan
+from .linear import quantised_linear
 from .norm import add_rms_norm, rms_norm
 
 __all__ = [
     "add_rms_norm",
     "attend",
+    "linear",
     "look_up_angles",
     "rms_norm",
     "rotate_and_write",
@@ -21,6 +24,13 @@ __all__ = [
 def look_up_angles(cos: Tensor, sin: Tensor, positions: Tensor) -> Angles:
     """The tables themselves: each layer's kernel looks its angles up."""
     return Angles(cos, sin, positions)
+
+
+def linear(x: Tensor, weight: LinearWeight, bias: Tensor | None) -> Tensor:
+    """x @ weight.T + bias: dense by cuBLAS, packed by `linear.quantised_linear`."""
+    if isinstance(weight, Tensor):
+        return F.linear(x, weight, bias)
+    return quantised_linear(x, weight, bias)
 
 
 def rotate_and_write(
