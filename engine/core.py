@@ -11,6 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..models.batch import SampledToken, SequenceInput
 from ..models.sampling_spec import SamplingSpec
 from ..paged_cache import BlockPool
@@ -304,16 +306,18 @@ def load_core(config: EngineConfig) -> tuple[EngineCore, dict[str, float]]:
         device=config.device,
         block_size=config.block_size,
         num_blocks=config.num_blocks,
+        memory_share=config.memory_share,
         max_num_seqs=config.max_num_seqs,
         max_model_len=config.max_model_len,
         max_num_batched_tokens=config.max_num_batched_tokens,
         enforce_eager=config.enforce_eager,
     )
-    runner, identity = load_runner(config.model_path, options)
+    loaded = load_runner(config.model_path, options)
+    config = msgspec.structs.replace(config, num_blocks=loaded.num_blocks)
     lap("load model")
-    runner.warm_up()
+    loaded.runner.warm_up()
     lap("warm up")
-    return EngineCore(config, runner, identity), phases
+    return EngineCore(config, loaded.runner, loaded.identity), phases
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -29,6 +29,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     block_size: int
     num_blocks: int
+    memory_share: float | None  # a GPU's blocks are counted by it, once its free memory is measured
     max_model_len: int
     max_num_seqs: int
     max_num_batched_tokens: int
@@ -152,6 +153,7 @@ def make_plan(
         dtype=dtype,
         block_size=settings.block_size,
         num_blocks=num_blocks,
+        memory_share=_memory_share(settings) if cuda else None,
         max_model_len=max_model_len,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=budget,
@@ -179,6 +181,13 @@ def make_plan(
         model_max_len=model_max_len,
     )
     return engine_config, plan
+
+
+def _memory_share(settings: Settings) -> float | None:
+    """The share of free memory to use, None if the cache has a size of its own."""
+    if settings.kv_cache_memory is not None or settings.num_blocks is not None:
+        return None
+    return settings.gpu_memory_utilization or DEFAULT_UTILIZATION
 
 
 def _kv_budget(

@@ -16,13 +16,13 @@ from .sequences import StepLayout
 logger = logging.getLogger(__name__)
 
 TIME_BUDGET_S = 30.0
-MEMORY_BUDGET_BYTES = 2 * 1024**3
 
 
 class DecodeGraphs:
     """The captured graphs by batch size; they share one memory pool, since one runs at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory_budget_bytes: int) -> None:
+        self._memory_budget_bytes = memory_budget_bytes
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     def size_for(self, layout: StepLayout) -> int | None:
@@ -43,7 +43,7 @@ class DecodeGraphs:
         pool = None
         for size in sorted(sizes, reverse=True):
             spent, taken = time.monotonic() - began, free_before - _free_bytes()
-            if spent > TIME_BUDGET_S or taken > MEMORY_BUDGET_BYTES:
+            if spent > TIME_BUDGET_S or taken > self._memory_budget_bytes:
                 logger.warning(
                     "CUDA graphs for batches of %d and less were left out: %d graphs took %.0f s "
                     "and %d MiB",

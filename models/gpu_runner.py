@@ -25,6 +25,7 @@ from .batch import SequenceInput
 from .decode_graphs import DecodeGraphs
 from .decoder import Decoder
 from .gpu_sampler import draw_tokens, parameter_arrays, to_host
+from .sampler import SamplingRow
 from .sampling_spec import SamplingSpec
 from .sequences import RunningSequence, SequenceTable, StepLayout
 from .staging import StagingBuffer
@@ -39,8 +40,9 @@ _BYTES_PER_SEQUENCE = 128  # row, context, start, tile, change of its table, sam
 class GpuRunner:
     """Owns the weights, the KV memory and the block tables on the device.
 
-    `graph_sizes` are the batch sizes for which `warm_up` captures decode steps as CUDA graphs; a
-    smaller batch is padded to the next size. Without any, every kernel is launched by itself.
+    `graph_sizes` are the batch sizes for which `warm_up` captures decode steps as CUDA graphs, in
+    `graph_bytes` of memory; a smaller batch is padded to the next size. Without any, every kernel
+    is launched by itself.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class GpuRunner:
         max_model_len: int,
         max_num_batched_tokens: int,
         graph_sizes: Sequence[int] = (),
+        graph_bytes: int = 1024**3,
     ) -> None:
         config = decoder.config
         self._decoder = decoder
@@ -74,7 +77,8 @@ class GpuRunner:
         num_bytes = _BYTES_PER_TOKEN * (max_num_batched_tokens + num_rows) + 8 * num_blocks
         num_bytes += 8 * max_num_batched_tokens + _BYTES_PER_SEQUENCE * num_rows + 8 * max_blocks
         self._staging = StagingBuffer(num_bytes + 1024, device)
-        self._graphs = DecodeGraphs()
+        self._graphs = DecodeGraphs(graph_bytes)
+        self._largest_step = (max_num_batched_tokens, max_num_seqs)
 
     def add_request(
         self, request_id: str, prompt_token_ids: Sequence[int], spec: SamplingSpec
@@ -129,6 +133,27 @@ class GpuRunner:
             sent = self._staging.send(arrays)
             self._compute(sent, schedule, sent["last_tokens"])
         self._graphs.capture(self._graph_sizes, self._prepare_decodes)
+
+    @torch.inference_mode()
+    def compute_largest_step(self) -> None:
+        """Compute, on padding, as many tokens of as many sequences as a step may ever have."""
+        num_tokens, num_seqs = self._largest_step
+        lengths = [1] * min(num_seqs, num_tokens)
+        num_left = num_tokens - len(lengths)
+        for index in range(len(lengths)):
+            more = min(num_left, self._max_model_len - 1)
+            lengths[index] += more
+            num_left -= more
+        layout = _padding_layout(lengths, self._padding_row)
+        schedule = self._schedule(layout)
+        rows = [SamplingRow("", SamplingSpec(top_p=0.9), 1, (0,), ()) for _ in lengths]
+        sent = self._staging.send(
+            _step_arrays(layout)
+            | {"tiles": schedule.tiles}
+            | _drawing_arrays(layout)
+            | parameter_arrays(rows)
+        )
+        draw_tokens(self._compute(sent, schedule, sent["last_tokens"]), rows, sent).tokens()
 
     def _prepare_decodes(self, size: int) -> Callable[[], Tensor]:
         """A decode step of `size` sequences, with padding where `launch` will put its inputs."""

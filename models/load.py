@@ -1,6 +1,7 @@
 """From a local model's files to a runner with its KV memory reserved."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,68 +17,113 @@ from .runner import ModelRunner
 from .step import Runner
 from .weights import read_tensors
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class RunnerOptions:
-    """What a runner is made with, besides the model's files."""
+    """What a runner is made with, besides the model's files.
+
+    With `memory_share`, `num_blocks` is an estimate, and on a GPU with its kernels they are counted
+    anew from what is measured to be free, of which that share may be used.
+    """
 
     dtype: str
     device: str
     block_size: int
     num_blocks: int
+    memory_share: float | None
     max_num_seqs: int
     max_model_len: int
     max_num_batched_tokens: int
     enforce_eager: bool
 
 
-def load_runner(model_path: str, options: RunnerOptions) -> tuple[Runner, bytes]:
+@dataclass(frozen=True)
+class LoadedRunner:
+    """A runner, its number of blocks, and what decides their content besides tokens."""
+
+    runner: Runner
+    num_blocks: int
+    identity: bytes
+
+
+def load_runner(model_path: str, options: RunnerOptions) -> LoadedRunner:
     """Load a local model and reserve its KV memory.
 
-    Returns the runner and what identifies the content of its blocks besides tokens. Raises
-    ModelError for bad files, MemoryError or torch's out-of-memory error.
+    Raises ModelError for bad files, MemoryError (naming what to change) or torch's out-of-memory
+    error.
     """
     files = resolve_model(model_path, Path())
     config = load_config(files)
     device = torch.device(options.device)
     operations = choose_operations(device)
+    has_kernels = operations is not torch_operations
+    free_before = torch.cuda.mem_get_info()[0] if has_kernels else 0
     decoder = Decoder(
         config,
-        read_tensors(files, config, keep_packed=operations is not torch_operations),
+        read_tensors(files, config, keep_packed=has_kernels),
         dtype=getattr(torch, options.dtype),
         device=device,
         max_positions=options.max_model_len,
         operations=operations,
     )
-    cache = KVCache(
-        kv_layout(config, options.block_size, options.dtype), options.num_blocks, device
-    )
+    layout = kv_layout(config, options.block_size, options.dtype)
     runner: Runner
-    if operations is torch_operations:
+    num_blocks = options.num_blocks
+    if has_kernels:
+        runner, num_blocks = _make_gpu_runner(decoder, layout, options, free_before)
+    else:
         runner = ModelRunner(
             decoder,
-            cache,
+            KVCache(layout, num_blocks, device),
             device=device,
             block_size=options.block_size,
             max_num_seqs=options.max_num_seqs,
             max_model_len=options.max_model_len,
         )
-    else:
-        from .decode_graphs import graph_ladder
-        from .gpu_runner import GpuRunner
+    identity = hashlib.sha256(f"{files.path.resolve()}\0{options.dtype}".encode()).digest()
+    return LoadedRunner(runner, num_blocks, identity)
 
-        runner = GpuRunner(
+
+def _make_gpu_runner(
+    decoder: Decoder, layout: KVLayout, options: RunnerOptions, free_before: int
+) -> tuple[Runner, int]:
+    # Imported here: Triton is not everywhere.
+    from .decode_graphs import graph_ladder
+    from .gpu_memory import LEAST_GRAPHS_BYTES, measure_memory
+    from .gpu_runner import GpuRunner
+
+    device = torch.device(options.device)
+
+    def make(num_blocks: int, graph_sizes: list[int], graph_bytes: int) -> GpuRunner:
+        return GpuRunner(
             decoder,
-            cache,
+            KVCache(layout, num_blocks, device),
             device=device,
             block_size=options.block_size,
             max_num_seqs=options.max_num_seqs,
             max_model_len=options.max_model_len,
             max_num_batched_tokens=options.max_num_batched_tokens,
-            graph_sizes=() if options.enforce_eager else graph_ladder(options.max_num_seqs),
+            graph_sizes=graph_sizes,
+            graph_bytes=graph_bytes,
         )
-    identity = hashlib.sha256(f"{files.path.resolve()}\0{options.dtype}".encode()).digest()
-    return runner, identity
+
+    sizes = [] if options.enforce_eager else graph_ladder(options.max_num_seqs)
+    if options.memory_share is None:
+        return make(options.num_blocks, sizes, LEAST_GRAPHS_BYTES), options.num_blocks
+    trial = make(2, [], 0)  # padding needs the null block alone
+    measured = measure_memory(free_before, options.memory_share, trial.compute_largest_step)
+    logger.info("memory of the GPU as measured: %s", measured)
+    num_blocks = measured.kv_cache // layout.bytes_per_block
+    longest = (num_blocks - 1) * options.block_size
+    if longest < options.max_model_len:
+        raise MemoryError(
+            f"the GPU holds {max(0, longest):,} tokens of context, fewer than --max-model-len "
+            f"{options.max_model_len:,} ({measured}); give a smaller --max-model-len or "
+            "--max-num-batched-tokens, or a larger --gpu-memory-utilization"
+        )
+    return make(num_blocks, sizes, measured.graphs), num_blocks
 
 
 def kv_layout(config: ModelConfig, block_size: int, dtype: str) -> KVLayout:

@@ -160,3 +160,10 @@ def test_without_room_for_a_step_smaller_ones_follow(checkpoint, reference, monk
     monkeypatch.setattr(core._runner, "launch", launch_if_small)
     assert tokens_of(generate(core, GREEDY)) == tokens_of(reference["greedy"])
     assert max(largest) <= 20
+
+
+def test_the_largest_step_can_be_computed_on_padding(checkpoint) -> None:
+    sizes = {"max_num_batched_tokens": 40, "max_num_seqs": 4, "max_model_len": 16, "num_blocks": 2}
+    core, _ = make_core(checkpoint, gpu=True, **sizes)
+    core._runner.compute_largest_step()  # its memory is what is measured on a GPU
+    assert core.stats().blocks_used == 0
