@@ -311,6 +311,7 @@ def load_core(config: EngineConfig) -> tuple[EngineCore, dict[str, float]]:
         max_model_len=config.max_model_len,
         max_num_batched_tokens=config.max_num_batched_tokens,
         enforce_eager=config.enforce_eager,
+        deterministic=config.deterministic,
     )
     loaded = load_runner(config.model_path, options)
     config = msgspec.structs.replace(config, num_blocks=loaded.num_blocks)

@@ -38,6 +38,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     scheduling_policy: str
     async_scheduling: bool
     enforce_eager: bool
+    deterministic: bool
     num_threads: int
     log_level: str
     log_format: str
@@ -101,6 +102,11 @@ def make_plan(
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     cuda = device == "cuda"
+    if settings.deterministic and not cuda:
+        raise ConfigurationError(
+            f"--deterministic needs the GPU's kernels, and the device is {device}; without it, "
+            "--dtype float32 gives the same greedy tokens in any batch but for ties in the last bit"
+        )
     max_num_seqs = settings.max_num_seqs or (256 if cuda else 64)
     budget = settings.max_num_batched_tokens or max(max_num_seqs, 2048 if cuda else 512)
     if budget < max_num_seqs:
@@ -161,6 +167,7 @@ def make_plan(
         enable_prefix_caching=settings.enable_prefix_caching,
         scheduling_policy=settings.scheduling_policy,
         enforce_eager=settings.enforce_eager,
+        deterministic=settings.deterministic,
         async_scheduling=cuda if settings.async_scheduling is None else settings.async_scheduling,
         num_threads=settings.num_threads or usable_cores(),
         log_level=settings.log_level,

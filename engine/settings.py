@@ -140,6 +140,10 @@ class Settings(BaseSettings):
         None,
         description="Schedule a step while the one before runs; unset: on CUDA.",
     )
+    deterministic: bool = Field(
+        False,
+        description="On CUDA, make results bit-for-bit independent of what else runs; slower.",
+    )
     enforce_eager: bool = Field(
         False, description="On CUDA, launch every kernel by itself instead of by graphs."
     )

@@ -1,11 +1,14 @@
 """What a decoder asks of a device. Two modules answer: `torch_operations` and `gpu.operations`."""
 
+import logging
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from .quantised import QuantisedWeight
+
+logger = logging.getLogger(__name__)
 
 LinearWeight = Tensor | QuantisedWeight
 """Weights [outputs, inputs] of a linear layer, dense or as packed integers."""
@@ -79,15 +82,18 @@ class Operations(Protocol):
         """Attention of the query over the blocks that `plan` names."""
 
 
-def choose_operations(device: torch.device) -> Operations:
-    """Triton's kernels on an NVIDIA GPU where Triton is installed, else plain torch."""
+def choose_operations(device: torch.device, deterministic: bool = False) -> Operations:
+    """Triton's kernels on an NVIDIA GPU where Triton is installed, else plain torch.
+
+    `deterministic` chooses those kernels whose results do not depend on the rest of the batch.
+    """
     if device.type == "cuda":
         try:
-            from .gpu import operations as gpu_operations
+            from .gpu import deterministic_operations, operations
         except ImportError:
-            pass  # no Triton: the reference runs, slowly
+            logger.warning("Triton is not installed: the GPU runs plain torch, slowly")
         else:
-            return gpu_operations
+            return deterministic_operations if deterministic else operations
     from . import torch_operations
 
     return torch_operations

@@ -33,6 +33,7 @@ from .step import PendingTokens, drawing_rows
 
 Arrays = dict[str, NDArray[Any]]
 
+DETERMINISTIC_SPLIT_TOKENS = 512  # where a step ends a run of keys, in every step of the server
 _BYTES_PER_TOKEN = 12  # token id, position, slot
 _BYTES_PER_SEQUENCE = 128  # row, context, start, tile, change of its table, sampling parameters
 
@@ -42,7 +43,8 @@ class GpuRunner:
 
     `graph_sizes` are the batch sizes for which `warm_up` captures decode steps as CUDA graphs, in
     `graph_bytes` of memory; a smaller batch is padded to the next size. Without any, every kernel
-    is launched by itself.
+    is launched by itself. `deterministic` steps compute decodes and prompts by the same kernel, and
+    are not captured.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class GpuRunner:
         max_num_batched_tokens: int,
         graph_sizes: Sequence[int] = (),
         graph_bytes: int = 1024**3,
+        deterministic: bool = False,
     ) -> None:
         config = decoder.config
         self._decoder = decoder
@@ -78,6 +81,7 @@ class GpuRunner:
         num_bytes += 8 * max_num_batched_tokens + _BYTES_PER_SEQUENCE * num_rows + 8 * max_blocks
         self._staging = StagingBuffer(num_bytes + 1024, device)
         self._graphs = DecodeGraphs(graph_bytes)
+        self._split_tokens = DETERMINISTIC_SPLIT_TOKENS if deterministic else 0
         self._largest_step = (max_num_batched_tokens, max_num_seqs)
 
     def add_request(
@@ -165,11 +169,15 @@ class GpuRunner:
     def _schedule(self, layout: StepLayout) -> AttentionSchedule:
         is_longer = np.flatnonzero(layout.lengths != 1)
         num_decodes = int(is_longer[0]) if len(is_longer) else len(layout.lengths)
+        if self._split_tokens:
+            # A token must not depend on whether it was decoded or, after preemption, prefilled.
+            num_decodes = 0
         return schedule_attention(
             layout.lengths.tolist(),
             layout.contexts.tolist(),
             num_decodes=num_decodes,
             tile_tokens=self._tile_tokens,
+            split_tokens=self._split_tokens,
         )
 
     def _compute(

@@ -37,6 +37,7 @@ class RunnerOptions:
     max_model_len: int
     max_num_batched_tokens: int
     enforce_eager: bool
+    deterministic: bool
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def load_runner(model_path: str, options: RunnerOptions) -> LoadedRunner:
     files = resolve_model(model_path, Path())
     config = load_config(files)
     device = torch.device(options.device)
-    operations = choose_operations(device)
+    operations = choose_operations(device, options.deterministic)
     has_kernels = operations is not torch_operations
     free_before = torch.cuda.mem_get_info()[0] if has_kernels else 0
     decoder = Decoder(
@@ -107,9 +108,11 @@ def _make_gpu_runner(
             max_num_batched_tokens=options.max_num_batched_tokens,
             graph_sizes=graph_sizes,
             graph_bytes=graph_bytes,
+            deterministic=options.deterministic,
         )
 
-    sizes = [] if options.enforce_eager else graph_ladder(options.max_num_seqs)
+    is_eager = options.enforce_eager or options.deterministic
+    sizes = [] if is_eager else graph_ladder(options.max_num_seqs)
     if options.memory_share is None:
         return make(options.num_blocks, sizes, LEAST_GRAPHS_BYTES), options.num_blocks
     trial = make(2, [], 0)  # padding needs the null block alone

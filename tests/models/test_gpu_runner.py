@@ -20,6 +20,7 @@ from octavo.engine.plan import EngineConfig, make_plan
 from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.settings import Settings
 from octavo.kernels import torch_operations
+from octavo.kernels.gpu import deterministic_operations
 from octavo.kernels.gpu import operations as gpu_operations
 from octavo.models.config import load_config
 from octavo.models.decode_graphs import graph_ladder
@@ -61,7 +62,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_core(folder: Path, *, gpu: bool, **settings: object) -> tuple[EngineCore, EngineConfig]:
+def make_core(
+    folder: Path, *, gpu: bool, deterministic: bool = False, **settings: object
+) -> tuple[EngineCore, EngineConfig]:
     files = resolve_model(str(folder), folder)
     model = load_config(files)
     device = torch.device(DEVICE if gpu else "cpu")
@@ -69,13 +72,14 @@ def make_core(folder: Path, *, gpu: bool, **settings: object) -> tuple[EngineCor
         {"dtype": "float32", "device": device.type, "num_blocks": 32, **settings}
     )
     config, _ = make_plan(loaded, model, str(folder))
+    kernels = deterministic_operations if deterministic else gpu_operations
     decoder = Decoder(
         model,
         read_tensors(files, model),
         dtype=torch.float32,
         device=device,
         max_positions=config.max_model_len,
-        operations=gpu_operations if gpu else torch_operations,
+        operations=kernels if gpu else torch_operations,
     )
     cache = KVCache(kv_layout(model, config.block_size, "float32"), config.num_blocks, device)
     sizes = {
@@ -89,7 +93,12 @@ def make_core(folder: Path, *, gpu: bool, **settings: object) -> tuple[EngineCor
         graphs = graph_ladder(config.max_num_seqs) if device.type == "cuda" else []
         budget = config.max_num_batched_tokens
         runner = GpuRunner(
-            decoder, cache, **sizes, max_num_batched_tokens=budget, graph_sizes=graphs
+            decoder,
+            cache,
+            **sizes,
+            max_num_batched_tokens=budget,
+            graph_sizes=[] if deterministic else graphs,
+            deterministic=deterministic,
         )
     else:
         runner = ModelRunner(decoder, cache, **sizes)
@@ -167,3 +176,9 @@ def test_the_largest_step_can_be_computed_on_padding(checkpoint) -> None:
     core, _ = make_core(checkpoint, gpu=True, **sizes)
     core._runner.compute_largest_step()  # its memory is what is measured on a GPU
     assert core.stats().blocks_used == 0
+
+
+def test_deterministic_kernels_give_the_reference_s_tokens(checkpoint, reference) -> None:
+    few = {"max_num_batched_tokens": 24, "max_num_seqs": 8}
+    core, _ = make_core(checkpoint, gpu=True, deterministic=True, **few)
+    assert tokens_of(generate(core, GREEDY)) == tokens_of(reference["greedy"])
