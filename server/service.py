@@ -159,7 +159,8 @@ class WholeChoice:
         """Append an output."""
         self.texts.append(output.text)
         if output.logprobs is not None:
-            self.logprobs = [*(self.logprobs or ()), *output.logprobs]
+            self.logprobs = self.logprobs or []
+            self.logprobs.extend(output.logprobs)
         self.finish_reason, self.stop_reason = output.finish_reason, output.stop_reason
 
 
