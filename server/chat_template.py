@@ -15,6 +15,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from ..engine.errors import BadRequestError, ConfigurationError
 from ..engine.tokenizer import Tokenizer
 
+_END_MARK = "\ufdd0end of the final message\ufdd0"  # U+FDD0 is never a character
+
 
 class ChatTemplate:
     """A compiled template with the special tokens it may name.
@@ -56,6 +58,8 @@ class ChatTemplate:
                 "Cannot set both `continue_final_message` and `add_generation_prompt` to True.",
                 "continue_final_message",
             )
+        if continue_final_message:
+            messages = _mark_end(messages)
         try:
             text = self._template.render(
                 **{
@@ -74,7 +78,7 @@ class ChatTemplate:
                 f"the chat template failed on the messages: {type(error).__name__}: {error}",
                 "messages",
             ) from None
-        return _cut_after_final(text, messages) if continue_final_message else text
+        return _cut_at_mark(text) if continue_final_message else text
 
 
 def plain_messages(messages: list[Any]) -> list[dict[str, Any]]:
@@ -104,15 +108,26 @@ def _plain(message: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def _cut_after_final(text: str, messages: list[dict[str, Any]]) -> str:
-    final = str(messages[-1]["content"]).strip()
-    begin = text.rfind(final)
-    if not final or begin < 0:
-        raise BadRequestError(
-            "`continue_final_message` needs a final message whose text the template keeps.",
-            "continue_final_message",
-        )
-    return text[: begin + len(final)]
+def _mark_end(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages with a mark after the final text, which the template's own words do not have."""
+    final = str(messages[-1].get("content") or "").rstrip() if messages else ""
+    if not final:
+        raise _nothing_to_continue()
+    return [*messages[:-1], {**messages[-1], "content": final + _END_MARK}]
+
+
+def _cut_at_mark(text: str) -> str:
+    end = text.rfind(_END_MARK)
+    if end < 0:
+        raise _nothing_to_continue()
+    return text[:end]
+
+
+def _nothing_to_continue() -> BadRequestError:
+    return BadRequestError(
+        "`continue_final_message` needs a final message whose text the template keeps.",
+        "continue_final_message",
+    )
 
 
 def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:

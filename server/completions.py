@@ -1,5 +1,7 @@
 """POST /v1/completions: texts or token ids, continued."""
 
+import codecs
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi import APIRouter, Request, Response
@@ -51,7 +53,9 @@ async def create_completion(
             CompletionChoice(
                 index=index,
                 text=choice.text,
-                logprobs=None if choice.logprobs is None else _logprobs(choice.logprobs, 0),
+                logprobs=None
+                if choice.logprobs is None
+                else _logprobs(choice.logprobs, _Offsets()),
                 finish_reason=choice.finish_reason,
                 stop_reason=choice.stop_reason,
             )
@@ -75,14 +79,12 @@ async def _events(
     stream: RequestStream, heading: Heading, body: CompletionRequest, counter: UsageCounter
 ) -> AsyncIterator[bytes]:
     """A chunk for every output, and one with the usage at the end if that is wanted."""
-    offsets: dict[int, int] = {}  # characters of logprob tokens given out, by choice
+    offsets: defaultdict[int, _Offsets] = defaultdict(_Offsets)  # by choice
     async for output in stream:
         counter.note(output)
         logprobs = None
         if output.logprobs is not None:
-            offset = offsets.get(output.index, 0)
-            logprobs = _logprobs(output.logprobs, offset)
-            offsets[output.index] = offset + sum(len(entry.token) for entry in output.logprobs)
+            logprobs = _logprobs(output.logprobs, offsets[output.index])
         choice = CompletionChoice(
             index=output.index,
             text=output.text,
@@ -111,14 +113,27 @@ async def _events(
         )
 
 
-def _logprobs(entries: Sequence[TokenLogprob], offset: int) -> CompletionLogprobs:
-    """The parallel lists; `offset` is where in the choice's text the first token begins."""
-    offsets = []
-    for entry in entries:
-        offsets.append(offset)
-        offset += len(entry.token)
+class _Offsets:
+    """Where the tokens of one choice begin in its text.
+
+    A character may take several tokens: those after its first begin where it begins.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._num_characters = 0
+
+    def next(self, token: bytes) -> int:
+        """The offset of the next token, whose bytes are given."""
+        begin = self._num_characters
+        self._num_characters += len(self._decoder.decode(token))
+        return begin
+
+
+def _logprobs(entries: Sequence[TokenLogprob], offsets: _Offsets) -> CompletionLogprobs:
+    """The parallel lists of the tokens that come next in a choice."""
     return CompletionLogprobs(
-        text_offset=offsets,
+        text_offset=[offsets.next(entry.bytes) for entry in entries],
         token_logprobs=[entry.logprob for entry in entries],
         tokens=[entry.token for entry in entries],
         top_logprobs=[
