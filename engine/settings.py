@@ -40,6 +40,8 @@ ByteSize = Annotated[int, BeforeValidator(parse_bytes)]
 
 
 def _split_commas(value: object) -> object:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = ",".join(value)  # a flag given several times
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value

@@ -89,7 +89,7 @@ class GenerationRequest(BaseModel):
     priority: Int | None = None
     cache_salt: Text | None = None
     user: str | None = None
-    request_id: Annotated[Text, Field(max_length=256)] | None = None
+    request_id: Annotated[Text, Field(pattern=r"^[\x21-\x7e]{1,128}$")] | None = None
 
     @property
     def streams(self) -> bool:

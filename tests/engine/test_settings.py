@@ -62,3 +62,9 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no such file"):
         Settings.load({}, tmp_path / "none.yaml")
+
+
+def test_names_may_be_repeated_and_separated_by_commas() -> None:
+    settings = Settings.load({"served_model_name": ["a,b", "c"], "api_key": "k1, k2"})
+    assert settings.served_model_name == ["a", "b", "c"]
+    assert settings.api_key == ["k1", "k2"]
