@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import logging
+import signal
 import socket
 import time
 
@@ -85,6 +86,7 @@ async def _serve(
             timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
         )
         server = uvicorn.Server(config)
+        _survive_signals()
         announcer = asyncio.create_task(_announce(engine, listener, process.started_at))
         await server.serve(sockets=[listener])
         announcer.cancel()
@@ -94,6 +96,16 @@ async def _serve(
         logger.error("stopped: %s", deaths[0])
         return 1
     return 0
+
+
+def _survive_signals() -> None:
+    """Let this process outlive the signals that end uvicorn.
+
+    uvicorn takes SIGINT and SIGTERM while it serves, and raises them anew when it has shut down: by
+    default that would kill us before the engine is told to end.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
 
 
 async def _announce(engine: AsyncEngine, listener: socket.socket, started_at: float) -> None:
