@@ -303,6 +303,7 @@ def load_core(config: EngineConfig) -> tuple[EngineCore, dict[str, float]]:
     lap("import torch")
     options = RunnerOptions(
         dtype=config.dtype,
+        kv_dtype=config.kv_dtype,
         device=config.device,
         block_size=config.block_size,
         num_blocks=config.num_blocks,

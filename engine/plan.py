@@ -16,7 +16,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from ..models.config import ModelConfig
 
-DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1}
 DEFAULT_UTILIZATION = 0.9
 DEFAULT_CPU_KV_BYTES = 4 * 1024**3
 
@@ -27,6 +27,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     model_path: str
     device: str
     dtype: str
+    kv_dtype: str
     block_size: int
     num_blocks: int
     memory_share: float | None  # a GPU's blocks are counted by it, once its free memory is measured
@@ -116,7 +117,12 @@ def make_plan(
         )
 
     size = DTYPE_BYTES[dtype]
-    per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim * size
+    kv_dtype = "float8_e4m3fn" if settings.kv_cache_dtype == "fp8" else dtype
+    if kv_dtype == "float8_e4m3fn" and not cuda:
+        raise ConfigurationError(f"--kv-cache-dtype fp8 needs a GPU, and the device is {device}")
+    per_token = (
+        2 * config.num_layers * config.num_kv_heads * config.head_dim * DTYPE_BYTES[kv_dtype]
+    )
     per_block = per_token * settings.block_size
     weight_bytes = config.num_parameters * size
     activation_bytes = _activation_bytes(config, budget, max_num_seqs, size)
@@ -157,6 +163,7 @@ def make_plan(
         model_path=model_path,
         device=device,
         dtype=dtype,
+        kv_dtype=kv_dtype,
         block_size=settings.block_size,
         num_blocks=num_blocks,
         memory_share=_memory_share(settings) if cuda else None,

@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     kv_cache_memory: ByteSize | None = Field(
         None, ge=1, description="Bytes for the KV cache, like 2GiB, instead of a share of memory."
     )
+    kv_cache_dtype: Literal["auto", "fp8"] = Field(
+        "auto", description="Type of the KV cache: that of the model, or on CUDA 8-bit floats."
+    )
     num_blocks: int | None = Field(
         None, ge=2, description="Number of KV blocks, instead of a size; one is kept as padding."
     )

@@ -34,8 +34,9 @@ from .step import PendingTokens, drawing_rows
 Arrays = dict[str, NDArray[Any]]
 
 DETERMINISTIC_SPLIT_TOKENS = 512  # where a step ends a run of keys, in every step of the server
-_BYTES_PER_TOKEN = 12  # token id, position, slot
-_BYTES_PER_SEQUENCE = 128  # row, context, start, tile, change of its table, sampling parameters
+_BYTES_PER_TOKEN = 20  # token id, position, slot, tile
+_BYTES_PER_SEQUENCE = 128  # row, context, start, tile, what is drawn and how
+_BYTES_PER_CHANGE = 20  # row, column and block of an entry of the tables
 
 
 class GpuRunner:
@@ -76,9 +77,9 @@ class GpuRunner:
         self._tile_tokens = query_tile_tokens(
             config.num_heads, config.num_kv_heads, config.head_dim, decoder.dtype
         )
-        num_blocks = max_num_batched_tokens // block_size + num_rows  # that a step can add
-        num_bytes = _BYTES_PER_TOKEN * (max_num_batched_tokens + num_rows) + 8 * num_blocks
-        num_bytes += 8 * max_num_batched_tokens + _BYTES_PER_SEQUENCE * num_rows + 8 * max_blocks
+        # A step can announce whole tables: admission takes a prompt's blocks at once.
+        num_bytes = _BYTES_PER_TOKEN * (max_num_batched_tokens + num_rows)
+        num_bytes += num_rows * (_BYTES_PER_SEQUENCE + max_blocks * _BYTES_PER_CHANGE)
         self._staging = StagingBuffer(num_bytes + 1024, device)
         self._graphs = DecodeGraphs(graph_bytes)
         self._split_tokens = DETERMINISTIC_SPLIT_TOKENS if deterministic else 0

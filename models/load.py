@@ -29,6 +29,7 @@ class RunnerOptions:
     """
 
     dtype: str
+    kv_dtype: str
     device: str
     block_size: int
     num_blocks: int
@@ -69,7 +70,7 @@ def load_runner(model_path: str, options: RunnerOptions) -> LoadedRunner:
         max_positions=options.max_model_len,
         operations=operations,
     )
-    layout = kv_layout(config, options.block_size, options.dtype)
+    layout = kv_layout(config, options.block_size, options.kv_dtype)
     runner: Runner
     num_blocks = options.num_blocks
     if has_kernels:
@@ -83,7 +84,8 @@ def load_runner(model_path: str, options: RunnerOptions) -> LoadedRunner:
             max_num_seqs=options.max_num_seqs,
             max_model_len=options.max_model_len,
         )
-    identity = hashlib.sha256(f"{files.path.resolve()}\0{options.dtype}".encode()).digest()
+    content = f"{files.path.resolve()}\0{options.dtype}\0{options.kv_dtype}"
+    identity = hashlib.sha256(content.encode()).digest()
     return LoadedRunner(runner, num_blocks, identity)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-_BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
+_BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1}
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class KVLayout:
     The whole cache is one tensor
     `[num_layers, 2 (keys, values), num_blocks, num_kv_heads, block_size, head_dim]`, so that the
     keys of one head in one block lie together. Raises ValueError if a size is not positive or the
-    dtype is not one of float32, bfloat16 and float16.
+    dtype is not one of float32, bfloat16, float16 and float8_e4m3fn.
     """
 
     num_layers: int

@@ -63,7 +63,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_core(
-    folder: Path, *, gpu: bool, deterministic: bool = False, **settings: object
+    folder: Path,
+    *,
+    gpu: bool,
+    deterministic: bool = False,
+    kv_dtype: str = "float32",
+    **settings: object,
 ) -> tuple[EngineCore, EngineConfig]:
     files = resolve_model(str(folder), folder)
     model = load_config(files)
@@ -81,7 +86,7 @@ def make_core(
         max_positions=config.max_model_len,
         operations=kernels if gpu else torch_operations,
     )
-    cache = KVCache(kv_layout(model, config.block_size, "float32"), config.num_blocks, device)
+    cache = KVCache(kv_layout(model, config.block_size, kv_dtype), config.num_blocks, device)
     sizes = {
         "device": device,
         "block_size": config.block_size,
@@ -182,3 +187,18 @@ def test_deterministic_kernels_give_the_reference_s_tokens(checkpoint, reference
     few = {"max_num_batched_tokens": 24, "max_num_seqs": 8}
     core, _ = make_core(checkpoint, gpu=True, deterministic=True, **few)
     assert tokens_of(generate(core, GREEDY)) == tokens_of(reference["greedy"])
+
+
+def test_an_eight_bit_cache_keeps_the_distribution(checkpoint, reference) -> None:
+    core, _ = make_core(checkpoint, gpu=True, kv_dtype="float8_e4m3fn", max_num_seqs=8)
+    scored = SamplingParams(temperature=0.0, max_tokens=1, logprobs=5)
+    plain, _ = make_core(checkpoint, gpu=False)
+    expected, given = (
+        {name: dict(deltas[0].scores[0].top) for name, deltas in generate(one, scored).items()}
+        for one in (plain, core)
+    )
+    for name, best in expected.items():
+        shared = best.keys() & given[name].keys()
+        assert len(shared) >= 3  # of 5
+        # 3 bits of mantissa: an error of some per cent in keys and values
+        assert all(abs(best[token] - given[name][token]) < 0.3 for token in shared)
