@@ -59,7 +59,7 @@ def _option(name: str) -> Any:
     shown = field.get_default(call_default_factory=True)
     text = field.description or ""
     if name == "model":
-        return Annotated[str | None, typer.Argument(metavar="[MODEL]", help=text)]
+        return Annotated[str | None, typer.Argument(metavar="MODEL", help=text)]
     kind = field.annotation
     if kind is bool or bool in get_args(kind):
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
