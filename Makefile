@@ -7,7 +7,7 @@ ROOMS  := cli server engine scheduler paged_cache models kernels
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev serve test test-fast lint format types bench clean
+.PHONY: help setup setup-dev serve test test-fast lint format types bench kernels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ format: setup-dev ## rewrite the code in the house style
 
 bench: setup-dev ## measure decode and prefill speed on this machine
 	$(BIN)/python benchmarks/step_time.py $(ARGS)
+
+kernels: setup-dev ## compile the GPU kernels without a GPU, list registers and spills
+	env -u TRITON_INTERPRET $(BIN)/python benchmarks/gpu/compile_kernels.py $(ARGS)
 
 clean: ## remove .venv and caches (models stay in the user's cache folder)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,7 +3,8 @@
     python benchmarks/gpu/compile_kernels.py [--arch 80 90] [--only NAME] [--markdown FILE]
 
 Registers are a thread's, shared memory a block's. A spill in a kernel that must not spill makes it
-fail. The compiler is Triton's own with the ptxas it brings.
+fail. The compiler is Triton's own with the ptxas it brings. A markdown file that has the two
+comments MARKERS gets the table between them, and else becomes the table.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}  # bytes a block may take (CUDA C++ guide, table 30)
+
+MARKERS = ("<!-- kernel table: begin -->", "<!-- kernel table: end -->")
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,24 @@ def main() -> None:
     table = _table(results)
     print("\n".join(table))
     if options.markdown is not None:
-        options.markdown.write_text("\n".join(table) + "\n")
+        _write_markdown(options.markdown, [_without_last_column(line) for line in table])
     problems = [f"{r.name} (sm_{r.arch}): {r.problem}" for r in results if r.problem]
     if problems:
         sys.exit("\n".join(problems))
     print(f"{len(results)} compilations, none spills where it must not")
+
+
+def _without_last_column(line: str) -> str:
+    return line.removesuffix("|").rpartition("|")[0] + "|"
+
+
+def _write_markdown(path: Path, lines: list[str]) -> None:
+    """The table, without compile times, between the markers of the file if it has them."""
+    text = "\n".join(lines) + "\n"
+    old = path.read_text() if path.exists() else ""
+    before, begin, rest = old.partition(MARKERS[0])
+    _, end, after = rest.partition(MARKERS[1])
+    path.write_text(f"{before}{begin}\n\n{text}\n{end}{after}" if end else text)
 
 
 def _variants() -> Iterator[tuple[str, Any]]:
@@ -127,7 +143,7 @@ def _assemble(ptx: str, arch: int) -> tuple[int, int]:
 
 def _table(results: list[Resources]) -> list[str]:
     lines = [
-        "| kernel variant | sm | registers | spilled bytes | shared bytes | warps | compiled in s |",
+        "| kernel variant | sm | registers | spilled bytes | shared bytes | warps | compile s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
