@@ -1,5 +1,6 @@
 """Drawing tokens with the GPU's kernels: parameters go in as arrays, tokens stay there."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..kernels.gpu.sampling import sample_rows, token_logprobs
-from .sampler import Draw, SamplingRow, penalise, restrict
+from ..kernels.gpu.sampling import apply_penalties, sample_rows, token_logprobs
+from .sampler import Draw, SamplingRow, restrict
 
 _INT64 = 2**63
 
@@ -39,7 +40,8 @@ def draw_tokens(logits: Tensor, rows: Sequence[SamplingRow], parameters: dict[st
     scored = [i for i, row in enumerate(rows) if row.spec.logprobs is not None]
     raw = logits[scored] if scored else None
     restrict(logits, rows)
-    penalise(logits, rows)
+    if any(row.spec.penalises for row in rows):
+        _penalise(logits, rows)
     token_ids = sample_rows(
         logits,
         temperature=parameters["temperature"],
@@ -57,6 +59,40 @@ def draw_tokens(logits: Tensor, rows: Sequence[SamplingRow], parameters: dict[st
         return Draw(rows, token_ids, scored, own)
     best = raw.log_softmax(dim=-1).topk(width, dim=-1)
     return Draw(rows, token_ids, scored, own, best.values, best.indices)
+
+
+def _penalise(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
+    """Penalties of all rows in one launch; the tokens seen are counted here."""
+    seen: list[Counter[int]] = []
+    for row in rows:
+        counts: Counter[int] = Counter()
+        if row.spec.penalises:
+            counts.update(row.output_token_ids)
+            counts.update(dict.fromkeys(row.prompt_token_ids, 0))
+        seen.append(counts)
+    width = max(map(len, seen))
+    ids = np.full((len(rows), width), -1, dtype=np.int32)
+    numbers = np.zeros((len(rows), width), dtype=np.int32)
+    for line, counts in enumerate(seen):
+        ids[line, : len(counts)] = list(counts.keys())
+        numbers[line, : len(counts)] = list(counts.values())
+    specs = [row.spec for row in rows]
+    penalties = torch.tensor(
+        [
+            [spec.repetition_penalty for spec in specs],
+            [spec.frequency_penalty for spec in specs],
+            [spec.presence_penalty for spec in specs],
+        ]
+    ).to(logits.device)
+    repetition, frequency, presence = penalties
+    apply_penalties(
+        logits,
+        torch.from_numpy(ids).to(logits.device),
+        torch.from_numpy(numbers).to(logits.device),
+        repetition=repetition,
+        frequency=frequency,
+        presence=presence,
+    )
 
 
 def to_host(draw: Draw) -> Draw:
