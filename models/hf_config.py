@@ -30,13 +30,8 @@ def config_from_json(path: Path) -> ModelConfig:
     """Read `config.json`. Raises ModelFormatError naming a key, UnsupportedModelError."""
     raw = read_json_object(path)
     architecture = _architecture(raw)
-    quantization = raw.get("quantization_config")
-    if quantization:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-        raise UnsupportedModelError(
-            f"quantization {method or 'of unknown kind'!r} is not supported; use an unquantised "
-            "checkpoint or a GGUF file"
-        )
+    if raw.get("quantization_config"):
+        _check_quantization(raw["quantization_config"])
     values = Metadata(raw)
     if values.text("hidden_act", "silu") not in ("silu", "swish"):
         raise UnsupportedModelError(
@@ -98,6 +93,31 @@ def _architecture(raw: Mapping[str, Any]) -> str:
             f"{', '.join(ARCHITECTURES)}"
         )
     return architecture
+
+
+def _check_quantization(quantization: object) -> None:
+    """Refuse what is quantised in any way but as `fp8_checkpoint` reads it."""
+    settings: dict[str, Any] = quantization if isinstance(quantization, dict) else {}
+    method = settings.get("quant_method")
+    groups = settings.get("config_groups")
+    is_ours = method == "compressed-tensors" and isinstance(groups, dict) and bool(groups)
+    if not is_ours or not all(_is_fp8(group) for group in dict(groups or {}).values()):
+        raise UnsupportedModelError(
+            f"quantization {method or 'of unknown kind'!r} is not supported; use an unquantised "
+            "checkpoint, 8-bit floats of compressed-tensors (a scale for each channel, activations "
+            "dynamic), or a GGUF file"
+        )
+
+
+def _is_fp8(group: object) -> bool:
+    weights = group.get("weights") if isinstance(group, dict) else None
+    inputs = group.get("input_activations") if isinstance(group, dict) else None
+    return (
+        isinstance(weights, dict)
+        and (weights.get("type"), weights.get("num_bits")) == ("float", 8)
+        and weights.get("strategy") in ("channel", "tensor")
+        and (inputs is None or (isinstance(inputs, dict) and inputs.get("dynamic") is True))
+    )
 
 
 def _windows(raw: Mapping[str, Any], architecture: str, num_layers: int) -> tuple[int, ...]:

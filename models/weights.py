@@ -4,7 +4,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..kernels import LinearWeight
 from ..kernels.quantised import GGUFKind, from_gguf
 from .config import ModelConfig
 from .errors import ModelFormatError
+from .fp8_checkpoint import join_scales
 from .gguf_file import GGUFFile
 from .gguf_header import StoredTensor
 from .resolve import ModelFiles
@@ -55,16 +56,16 @@ def read_tensors(
 ) -> Iterator[tuple[str, LinearWeight]]:
     """Each tensor of the model once, on the CPU, in its stored type (quantised ones in float32).
 
-    With `keep_packed`, weights of linear layers stay as they are if they are Q4_0, Q4_1 or Q8_0.
-
-    Files are mapped, so a tensor's bytes are read when it is used. Raises ModelFormatError naming
-    a truncated or corrupt file, UnsupportedModelError for a type that cannot be dequantised.
+    With `keep_packed`, weights of linear layers stay as they are if they are Q4_0, Q4_1, Q8_0 or
+    8-bit floats. Files are mapped, so a tensor's bytes are read when it is used. Raises
+    ModelFormatError naming a truncated or corrupt file, UnsupportedModelError for a type that cannot
+    be dequantised.
     """
     if files.kind == "gguf":
         yield from _read_gguf(GGUFFile(files.path), config, keep_packed)
     else:
-        for path in files.weight_files:
-            yield from _read_safetensors(path)
+        stored = chain.from_iterable(map(_read_safetensors, files.weight_files))
+        yield from join_scales(stored, keep_packed)
 
 
 def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
