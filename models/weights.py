@@ -58,8 +58,8 @@ def read_tensors(
 
     With `keep_packed`, weights of linear layers stay as they are if they are Q4_0, Q4_1, Q8_0 or
     8-bit floats. Files are mapped, so a tensor's bytes are read when it is used. Raises
-    ModelFormatError naming a truncated or corrupt file, UnsupportedModelError for a type that cannot
-    be dequantised.
+    ModelFormatError naming a truncated or corrupt file, UnsupportedModelError for a type that
+    cannot be dequantised.
     """
     if files.kind == "gguf":
         yield from _read_gguf(GGUFFile(files.path), config, keep_packed)
