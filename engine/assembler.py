@@ -65,10 +65,6 @@ class OutputAssembler:
             return None
         return self._output(text, finish_reason, stop_reason)
 
-    def abort(self) -> RequestOutput:
-        """The last output of a choice that was cancelled: nothing more than its end."""
-        return self._output("", "abort", None)
-
     def _visible(self, delta: SequenceDelta) -> list[int]:
         """The delta's tokens without a stop token that ended the sequence."""
         ids = list(delta.token_ids)

@@ -116,11 +116,6 @@ class AsyncEngine:
         return self._client.is_ready
 
     @property
-    def is_alive(self) -> bool:
-        """Whether the engine process runs."""
-        return self._client.is_alive
-
-    @property
     def last_step_age_s(self) -> float:
         """Seconds that open work has waited for a step to finish; 0 when there is none."""
         if self._busy_since is None:
@@ -131,11 +126,6 @@ class AsyncEngine:
     def is_stalled(self) -> bool:
         """Whether there is work but no step has finished for a minute."""
         return self.last_step_age_s > STALLED_AFTER_S
-
-    @property
-    def num_open_sequences(self) -> int:
-        """Choices submitted and not ended."""
-        return len(self._sequences)
 
     async def start(self) -> None:
         """Let the engine load its model; returns before it is loaded (`wait_ready`)."""

@@ -30,7 +30,8 @@ def plan_model(settings: Settings) -> PlannedModel:
     """
     files = resolve_model(settings.model, settings.cache_dir, revision=settings.revision)
     model = load_config(files)
-    config, plan = make_plan(settings, model, str(files.path))
+    file_bytes = sum(file.stat().st_size for file in files.weight_files)
+    config, plan = make_plan(settings, model, str(files.path), file_bytes)
     return PlannedModel(files, model, config, plan)
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -64,7 +63,6 @@ class EngineClient:
         self._context: zmq.asyncio.Context | None = None
         self._socket: zmq.asyncio.Socket | None = None
         self.ready: asyncio.Future[dict[str, float]] | None = None
-        self.last_message_at = time.monotonic()
 
     @property
     def is_ready(self) -> bool:
@@ -99,7 +97,9 @@ class EngineClient:
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.SNDHWM, 0)  # open requests bound what can queue here
+        # Open requests bound what can queue here, and nothing of it may be lost.
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.connect(self._process.address)
         self._send(Hello())
         self._tasks = [
@@ -160,8 +160,12 @@ class EngineClient:
     async def _receive(self) -> None:
         assert self._socket is not None
         while True:
-            message = self._decoder.decode(await self._socket.recv())
-            self.last_message_at = time.monotonic()
+            payload = await self._socket.recv()
+            try:
+                message = self._decoder.decode(payload)
+            except (msgspec.MsgspecError, ValueError):
+                logger.exception("dropped a malformed message of %d bytes", len(payload))
+                continue
             match message:
                 case StepResult():
                     try:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PREEMPTION_LOG_INTERVAL_S = 5.0
+SMALLEST_DIVISIBLE_STEP = 32  # tokens: a smaller step that finds no memory has another cause
+LARGEST_TOP_K = 2**31 - 1  # beyond any vocabulary, and what a kernel's integer holds
 
 
 @dataclass(slots=True)
@@ -82,6 +84,7 @@ class EngineCore:
         self._next_preemption_log = 0.0
         self._flights: deque[_Flight] = deque()  # oldest first
         self._last_finished_at = 0.0
+        self.failure: str | None = None  # why no step can be computed any more
 
     @property
     def has_work(self) -> bool:
@@ -139,10 +142,8 @@ class EngineCore:
         try:
             sampled = flight.wait()
         except Exception as error:
-            deltas = self._give_up(flight.batch, error)
-        else:
-            deltas = self._deliver(flight.batch, sampled)
-        return self._result(flight, deltas)
+            return self._result(flight, self._give_up(flight.batch, error), was_computed=False)
+        return self._result(flight, self._deliver(flight.batch, sampled), was_computed=True)
 
     def drain(self) -> None:
         """Wait for the steps in flight, so that what was cancelled has given its blocks back."""
@@ -197,7 +198,8 @@ class EngineCore:
         """A step failed: those that build upon it fail with it; without memory it is repeated."""
         failed = [flight.batch for flight in reversed(self._flights)]
         self._flights.clear()
-        if not failed and _is_out_of_memory(error) and batch.num_tokens > 1:
+        is_divisible = batch.num_tokens > SMALLEST_DIVISIBLE_STEP
+        if not failed and _is_out_of_memory(error) and is_divisible:
             for request_id in self._scheduler.retract(batch):
                 self._runner.release_row(request_id)
             logger.warning(
@@ -208,6 +210,8 @@ class EngineCore:
             )
             return []
         logger.error("a step of %d sequences failed", len(batch.scheduled), exc_info=error)
+        if _is_final(error):
+            self.failure = f"{type(error).__name__}: {error}"
         reason = f"the engine failed to compute this request: {type(error).__name__}"
         return [
             self._end(request_id, FinishReason.ERROR, error=reason)
@@ -215,7 +219,9 @@ class EngineCore:
             for request_id in self._scheduler.fail(item)
         ]
 
-    def _result(self, flight: _Flight, deltas: list[SequenceDelta]) -> StepResult:
+    def _result(
+        self, flight: _Flight, deltas: list[SequenceDelta], *, was_computed: bool
+    ) -> StepResult:
         finished = time.monotonic()
         began = max(flight.launched_at, self._last_finished_at)
         self._last_finished_at = finished
@@ -224,12 +230,12 @@ class EngineCore:
             deltas=tuple(deltas),
             finished_at=finished,
             step_seconds=finished - began,
-            num_prompt_tokens=batch.num_prompt_tokens,
+            num_prompt_tokens=batch.num_prompt_tokens if was_computed else 0,
             num_generation_tokens=sum(len(delta.token_ids) for delta in deltas),
             prefix_query_tokens=batch.prefix_query_tokens,
             prefix_hit_tokens=batch.prefix_hit_tokens,
             num_preemptions=len(batch.preempted),
-            num_recomputed_tokens=batch.recomputed_tokens,
+            num_recomputed_tokens=batch.recomputed_tokens if was_computed else 0,
         )
 
     def _note_schedule(self, batch: Batch, now: float) -> None:
@@ -322,6 +328,12 @@ def load_core(config: EngineConfig) -> tuple[EngineCore, dict[str, float]]:
     return EngineCore(config, loaded.runner, loaded.identity), phases
 
 
+def _is_final(error: Exception) -> bool:
+    """Whether a GPU's context is dead: after an illegal access, say, every further call fails."""
+    is_of_device = type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
+    return is_of_device and not _is_out_of_memory(error)
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
@@ -338,7 +350,7 @@ def _sampling_spec(submit: Submit) -> SamplingSpec:
     return SamplingSpec(
         temperature=params.temperature,
         top_p=params.top_p,
-        top_k=max(0, params.top_k),
+        top_k=min(max(0, params.top_k), LARGEST_TOP_K),
         min_p=params.min_p,
         presence_penalty=params.presence_penalty,
         frequency_penalty=params.frequency_penalty,

@@ -6,6 +6,7 @@ that takes time.
 """
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,8 @@ class EngineProcess:
         self.address = f"ipc://{self._folder}/engine.sock"
         self.started_at = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "octavo.engine.process", self.address], stdin=subprocess.PIPE
+            [sys.executable, "-m", "octavo.engine.process", self.address, str(os.getpid())],
+            stdin=subprocess.PIPE,
         )
 
     @property

@@ -38,6 +38,7 @@ class LLM:
         self.tokenizer = load_tokenizer(planned, self.settings)
         self._core, self.startup_seconds = load_core(planned.config)
         self._num_requests = 0
+        self._is_running = False
 
     @property
     def core(self) -> EngineCore:
@@ -114,6 +115,11 @@ class _Run:
     def outputs(self, on_choice_end: Callable[[], None]) -> Iterator[RequestOutput]:
         """Run to the end; on an early close or an error everything still open is cancelled."""
         core = self._llm.core
+        if self._llm._is_running:
+            raise RequestFailedError(
+                "another call of this LLM is under way: end or close its iterator first"
+            )
+        self._llm._is_running = True
         try:
             for submit in self._submits:
                 core.add(submit)
@@ -127,6 +133,7 @@ class _Run:
         finally:
             core.cancel(list(self._open))
             core.drain()
+            self._llm._is_running = False
 
     def completions(self) -> list[list[Completion]]:
         """The finished choices of each prompt."""

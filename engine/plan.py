@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1}
 DEFAULT_UTILIZATION = 0.9
+GPU_CONTEXT_BYTES = 512 * 1024**2  # what CUDA and its libraries take for themselves
+GPU_GRAPHS_SHARE = 0.02
+SURE_SHARE = 0.9  # of an estimate that a measurement will replace
 DEFAULT_CPU_KV_BYTES = 4 * 1024**3
 
 
@@ -93,12 +96,13 @@ class MemoryPlan:
 
 
 def make_plan(
-    settings: Settings, config: "ModelConfig", model_path: str
+    settings: Settings, config: "ModelConfig", model_path: str, weight_file_bytes: int | None = None
 ) -> tuple[EngineConfig, MemoryPlan]:
     """Resolve every open setting against the model and the device.
 
-    Raises ConfigurationError if the weights or the wanted context cannot fit; the message names
-    what would.
+    `weight_file_bytes` is the size of the model's files: a GPU keeps packed weights packed. Raises
+    ConfigurationError if the weights or the wanted context cannot fit; the message names what
+    would.
     """
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
@@ -125,9 +129,15 @@ def make_plan(
     )
     per_block = per_token * settings.block_size
     weight_bytes = config.num_parameters * size
+    if cuda and weight_file_bytes is not None:
+        embedding_bytes = config.vocab_size * config.hidden_size * size  # never packed
+        weight_bytes = min(weight_bytes, weight_file_bytes + embedding_bytes)
     activation_bytes = _activation_bytes(config, budget, max_num_seqs, size)
     free_bytes = free_memory(device)
-    kv_bytes, sized_by = _kv_budget(settings, device, free_bytes, weight_bytes + activation_bytes)
+    other_bytes = weight_bytes + activation_bytes
+    if cuda:
+        other_bytes += GPU_CONTEXT_BYTES + int(free_bytes * GPU_GRAPHS_SHARE)
+    kv_bytes, sized_by = _kv_budget(settings, device, free_bytes, other_bytes)
     num_blocks = settings.num_blocks if settings.num_blocks is not None else kv_bytes // per_block
     if settings.num_blocks is not None:
         sized_by = "--num-blocks"
@@ -146,7 +156,10 @@ def make_plan(
 
     longest = (num_blocks - 1) * settings.block_size
     model_max_len = config.max_position_embeddings
-    max_model_len = settings.max_model_len or min(model_max_len, longest)
+    memory_share = _memory_share(settings) if cuda else None
+    # A GPU's blocks are counted anew once its memory is measured, and may turn out fewer.
+    sure = longest if memory_share is None else max(1, int(longest * SURE_SHARE))
+    max_model_len = settings.max_model_len or min(model_max_len, sure)
     if max_model_len > model_max_len:
         raise ConfigurationError(
             f"--max-model-len {max_model_len} is longer than the model's context of {model_max_len}"
@@ -166,7 +179,7 @@ def make_plan(
         kv_dtype=kv_dtype,
         block_size=settings.block_size,
         num_blocks=num_blocks,
-        memory_share=_memory_share(settings) if cuda else None,
+        memory_share=memory_share,
         max_model_len=max_model_len,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=budget,

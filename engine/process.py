@@ -1,4 +1,6 @@
-"""The engine process: `python -m octavo.engine.process ADDRESS`, an EngineConfig on its stdin.
+"""The engine process: `python -m octavo.engine.process ADDRESS PARENT_PID`.
+
+It reads an EngineConfig from its standard input.
 
 One thread, one loop: take messages, run a step, send what it gave. It binds a ZeroMQ ROUTER at
 ADDRESS, to which any number of front ends connect; a sequence belongs to the front end that
@@ -39,7 +41,9 @@ MAX_MESSAGES_BETWEEN_STEPS = 256
 class EngineLoop:
     """Serves front ends with one EngineCore until told to stop."""
 
-    def __init__(self, core: EngineCore, socket: zmq.Socket[bytes], ready: Ready) -> None:
+    def __init__(
+        self, core: EngineCore, socket: zmq.Socket[bytes], ready: Ready, parent_pid: int
+    ) -> None:
         self._core = core
         self._socket = socket
         self._ready = ready
@@ -47,7 +51,7 @@ class EngineLoop:
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(ToEngine)
         self._stopping = False
-        self._parent = os.getppid()
+        self._parent_pid = parent_pid
 
     def run(self) -> None:
         """Loop until Shutdown or until the parent process is gone."""
@@ -55,7 +59,10 @@ class EngineLoop:
             self._receive(timeout_ms=0 if self._core.has_work else IDLE_POLL_MS)
             if self._core.has_work:
                 self._publish(self._core.step())
-            if os.getppid() != self._parent:
+            if self._core.failure is not None:
+                logger.critical("the device is lost; the engine ends: %s", self._core.failure)
+                sys.exit(1)
+            if os.getppid() != self._parent_pid:
                 logger.warning("the front end is gone; the engine ends")
                 return
 
@@ -137,8 +144,9 @@ def _only_deltas(deltas: list[SequenceDelta], at: float = 0.0) -> StepResult:
 
 def main() -> None:
     """Entry point of the process: load, announce, serve."""
-    # Ctrl-C reaches the whole process group; the front end decides when the engine stops.
+    # These may reach the whole process group; the front end decides when the engine stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     import torch  # noqa: F401 - the longest part of starting, done while the configuration is made
 
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineConfig)
@@ -146,6 +154,9 @@ def main() -> None:
     context = zmq.Context()
     socket = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.LINGER, 1000)
+    # A ROUTER drops what is beyond its mark, and a stream that misses its end never ends. Open
+    # requests bound what can queue here.
+    socket.setsockopt(zmq.SNDHWM, 0)
     socket.bind(sys.argv[1])
     try:
         try:
@@ -154,7 +165,7 @@ def main() -> None:
             logger.debug("start failed", exc_info=True)
             _announce_failure(socket, error)
             sys.exit(1)
-        EngineLoop(core, socket, Ready(phases)).run()
+        EngineLoop(core, socket, Ready(phases), int(sys.argv[2])).run()
     finally:
         socket.close()
         context.term()

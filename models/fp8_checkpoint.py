@@ -43,10 +43,9 @@ def join_scales(
 
 
 def _join(name: str, weight: Tensor, scale: Tensor) -> Fp8Weight:
-    outputs = weight.shape[0]
-    if weight.dim() != 2 or scale.numel() not in (1, outputs):
+    if weight.dim() != 2 or scale.numel() not in (1, weight.shape[0]):
         raise ModelFormatError(
             f"the scale of {name!r} has shape {tuple(scale.shape)}, the weight "
             f"{tuple(weight.shape)}"
         )
-    return Fp8Weight(weight.contiguous(), scale.float().flatten().expand(outputs).contiguous())
+    return Fp8Weight(weight.contiguous(), scale.float().flatten().expand(len(weight)).contiguous())

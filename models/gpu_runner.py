@@ -1,8 +1,10 @@
 """The runner for NVIDIA GPUs: Triton's kernels, one copy in and one out a step, decode by graphs.
 
-It never waits for the device while it launches a step: block tables live there and take only their
-changes, tokens drawn in the step before are read there, and what was drawn comes back by a copy
-that `PendingTokens.wait` waits for. The same code runs on a CPU through Triton's interpreter.
+It does not wait for the device while it launches a step: block tables live there and take only
+their changes, tokens drawn in the step before are read there, and what was drawn comes back by a
+copy that `PendingTokens.wait` waits for. (Biases, bans, penalties and log-probabilities are the
+exception: their small arrays are sent when the logits are there.) The same code runs on a CPU
+through Triton's interpreter.
 """
 
 from collections.abc import Callable, Sequence
@@ -131,12 +133,9 @@ class GpuRunner:
     @torch.inference_mode()
     def warm_up(self) -> None:
         """Compile the kernels by running them on padding, and capture the graphs."""
-        for lengths in ((1,), (1, 2), (16,)):
-            layout = _padding_layout(lengths, self._padding_row)
-            schedule = self._schedule(layout)
-            arrays = _step_arrays(layout) | {"tiles": schedule.tiles} | _drawing_arrays(layout)
-            sent = self._staging.send(arrays)
-            self._compute(sent, schedule, sent["last_tokens"])
+        longest = min(16, self._max_model_len)
+        for lengths in ([1], [1, min(2, longest)], [longest]):
+            self._compute_padding(lengths)
         self._graphs.capture(self._graph_sizes, self._prepare_decodes)
 
     @torch.inference_mode()
@@ -149,6 +148,10 @@ class GpuRunner:
             more = min(num_left, self._max_model_len - 1)
             lengths[index] += more
             num_left -= more
+        self._compute_padding(lengths)
+
+    def _compute_padding(self, lengths: Sequence[int]) -> None:
+        """A whole step of sequences of these lengths that live in the null block alone."""
         layout = _padding_layout(lengths, self._padding_row)
         schedule = self._schedule(layout)
         rows = [SamplingRow("", SamplingSpec(top_p=0.9), 1, (0,), ()) for _ in lengths]

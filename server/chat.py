@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from ..engine.async_engine import RequestStream
 from ..engine.outputs import TokenLogprob
-from .protocol import ChatCompletionRequest
+from .protocol import STRUCTURED_OUTPUT_FIELDS, ChatCompletionRequest
 from .responses import (
     AssistantMessage,
     ChatChoice,
@@ -26,8 +26,8 @@ from .sse import EventStream, event, until_disconnect
 router = APIRouter()
 
 _NOT_YET = (
-    *("tools", "tool_choice", "functions", "function_call", "structured_outputs"),
-    *("prompt_logprobs", "audio", "echo"),
+    *("tools", "tool_choice", "functions", "function_call", "prompt_logprobs", "audio", "echo"),
+    *STRUCTURED_OUTPUT_FIELDS,
 )
 
 

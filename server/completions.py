@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from ..engine.async_engine import RequestStream
 from ..engine.outputs import TokenLogprob
-from .protocol import CompletionRequest
+from .protocol import STRUCTURED_OUTPUT_FIELDS, CompletionRequest
 from .responses import (
     CompletionChoice,
     CompletionLogprobs,
@@ -20,7 +20,7 @@ from .sse import EventStream, event, until_disconnect
 
 router = APIRouter()
 
-_NOT_YET = ("echo", "suffix", "prompt_logprobs", "prompt_embeds", "structured_outputs")
+_NOT_YET = ("echo", "suffix", "prompt_logprobs", "prompt_embeds", *STRUCTURED_OUTPUT_FIELDS)
 
 
 @router.post(
@@ -35,6 +35,7 @@ async def create_completion(
     heading = Heading.of(request, body, "cmpl", service.served_name(body.model))
     body.check_stream_options()
     body.refuse_unsupported(_NOT_YET)
+    body.refuse_response_format()
     params = body.sampling_params(body.max_tokens, body.logprobs)
     prompts = await _token_ids(service, body)
     counter = UsageCounter(prompts, params.n)
@@ -67,12 +68,12 @@ async def create_completion(
 
 
 async def _token_ids(service: Service, body: CompletionRequest) -> list[list[int]]:
-    return [
-        await service.tokenize(prompt, body.add_special_tokens)
-        if isinstance(prompt, str)
-        else prompt
-        for prompt in body.prompts()
-    ]
+    prompts = body.prompts()
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    if not texts:
+        return [prompt for prompt in prompts if not isinstance(prompt, str)]
+    # Prompts are all texts or all token ids.
+    return await service.tokenize_all(texts, body.add_special_tokens)
 
 
 async def _events(

@@ -184,9 +184,8 @@ class _StateCollector(Collector):
         self._labels = {"model_name": model_name, "engine": "0"}
         self._config = {
             "block_size": str(config.block_size),
-            "cache_dtype": config.dtype,
+            "cache_dtype": config.kv_dtype,
             "enable_prefix_caching": str(config.enable_prefix_caching),
-            "num_gpu_blocks": str(config.num_blocks - 1),
         }
         self._stats: EngineStats | None = None
         self._is_ready = False
@@ -202,12 +201,15 @@ class _StateCollector(Collector):
             "How long open work has waited for a step to finish.",
             self._last_step_age_s,
         )
-        yield self._gauge(
-            "cache_config_info", "How the KV cache is set up; always 1.", 1.0, self._config
-        )
         stats = self._stats
         if stats is None:
             return
+        yield self._gauge(
+            "cache_config_info",
+            "How the KV cache is set up; always 1.",
+            1.0,
+            {**self._config, "num_gpu_blocks": str(stats.blocks_total)},
+        )
         for name, text, value in (
             ("num_requests_running", "Choices that hold blocks.", stats.num_running),
             ("num_requests_waiting", "Choices that wait for admission.", stats.num_waiting),

@@ -21,6 +21,13 @@ from ..engine.errors import BadRequestError
 from ..engine.sampling_params import INT64_MAX, INT64_MIN, MAX_LOGPROBS, SamplingParams
 
 MAX_BATCH_PROMPTS = 1024
+STRUCTURED_OUTPUT_FIELDS = (
+    "structured_outputs",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+)
 _LARGEST_ID = 2**31 - 1
 _BIAS_KEY = re.compile(r"-?[0-9]{1,18}")
 
@@ -151,8 +158,18 @@ class GenerationRequest(BaseModel):
         """Raise BadRequestError if one of these fields asks for something."""
         extra = self.model_extra or {}
         for name in names:
-            if extra.get(name) not in (None, False, [], {}, "", "none"):
+            value = extra.get(name)
+            if value is not False and value not in (None, [], {}, "", "none"):
                 raise BadRequestError(f"`{name}` is not supported yet.", name)
+
+    def refuse_response_format(self) -> None:
+        """Raise BadRequestError if the answer is to be anything but free text."""
+        wanted = (self.model_extra or {}).get("response_format")
+        kind = wanted.get("type") if isinstance(wanted, dict) else wanted
+        if kind not in (None, "text"):
+            raise BadRequestError(
+                f"`response_format` of type {kind!r} is not supported yet.", "response_format"
+            )
 
 
 class CompletionRequest(GenerationRequest):
@@ -206,15 +223,6 @@ class ChatCompletionRequest(GenerationRequest):
     add_generation_prompt: StrictBool = True
     continue_final_message: StrictBool = False
     chat_template_kwargs: dict[str, Any] | None = None
-
-    def refuse_response_format(self) -> None:
-        """Raise BadRequestError if the answer is to be anything but free text."""
-        wanted = (self.model_extra or {}).get("response_format")
-        kind = wanted.get("type") if isinstance(wanted, dict) else wanted
-        if kind not in (None, "text"):
-            raise BadRequestError(
-                f"`response_format` of type {kind!r} is not supported yet.", "response_format"
-            )
 
     def num_logprobs(self) -> int | None:
         """How many alternatives are wanted, None for no log-probabilities at all."""

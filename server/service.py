@@ -40,11 +40,19 @@ class Service:
         return wanted
 
     async def tokenize(self, text: str, add_special_tokens: bool) -> list[int]:
-        """Token ids of a text; a long one is tokenized beside the event loop."""
-        encode = self.engine.tokenizer.encode
-        if len(text) <= _INLINE_CHARACTERS:
-            return encode(text, add_special_tokens)
-        return await asyncio.to_thread(encode, text, add_special_tokens)
+        """Token ids of a text."""
+        return (await self.tokenize_all([text], add_special_tokens))[0]
+
+    async def tokenize_all(self, texts: list[str], add_special_tokens: bool) -> list[list[int]]:
+        """Token ids of each text; much text is tokenized beside the event loop."""
+
+        def encode_all() -> list[list[int]]:
+            encode = self.engine.tokenizer.encode
+            return [encode(text, add_special_tokens) for text in texts]
+
+        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
+            return encode_all()
+        return await asyncio.to_thread(encode_all)
 
     async def tokenize_chat(
         self,

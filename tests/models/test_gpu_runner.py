@@ -173,14 +173,14 @@ def test_without_room_for_a_step_smaller_ones_follow(checkpoint, reference, monk
 
     def launch_if_small(batch):
         num_tokens = sum(len(item.token_ids) for item in batch)
-        if num_tokens > 20:
+        if num_tokens > 40:
             raise torch.OutOfMemoryError("made to fail")
         largest.append(num_tokens)
         return launch(batch)
 
     monkeypatch.setattr(core._runner, "launch", launch_if_small)
     assert tokens_of(generate(core, GREEDY)) == tokens_of(reference["greedy"])
-    assert max(largest) <= 20
+    assert 20 < max(largest) <= 40
 
 
 def test_the_largest_step_can_be_computed_on_padding(checkpoint) -> None:

@@ -225,7 +225,8 @@ def test_fail_also_unlearns_what_a_cancelled_request_was_to_write(make_bench):
     bench.add("a", prompt)
     batch = bench.scheduler.schedule()
     bench.scheduler.cancel("a")
-    assert bench.pool.num_cached == 2
+    # The step may still write its three blocks, and two of them can be found already.
+    assert (bench.pool.num_used, bench.pool.num_cached) == (3, 0)
     assert bench.scheduler.fail(batch) == []
     assert bench.pool.num_cached == 0
     bench.assert_idle()
