@@ -69,7 +69,7 @@ class ServerProcess:
 
     def wait_idle(self) -> None:
         """Wait until nothing runs or waits and every block is back."""
-        wait_until(lambda: not self.busy(), IDLE_DEADLINE_S, lambda: f"not idle: {self.busy()}")
+        poll_until(lambda: not self.busy(), IDLE_DEADLINE_S, lambda: f"not idle: {self.busy()}")
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
@@ -82,7 +82,7 @@ class ServerProcess:
             raise
 
 
-def wait_until(
+def poll_until(
     condition: Callable[[], bool],
     deadline_s: float,
     complaint: Callable[[], str] = lambda: "condition not met",
@@ -92,6 +92,12 @@ def wait_until(
     while not condition():
         assert time.monotonic() < end, complaint()
         time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[[Callable[[], bool], float], None]:
+    """Poll a condition until it holds; fail after a deadline in seconds."""
+    return poll_until
 
 
 def free_port() -> int:
@@ -117,7 +123,7 @@ def running_server(log_path: Path, *arguments: str) -> Iterator[ServerProcess]:
             return False
 
     try:
-        wait_until(is_ready, START_DEADLINE_S, lambda: f"not ready:\n{log_path.read_text()}")
+        poll_until(is_ready, START_DEADLINE_S, lambda: f"not ready:\n{log_path.read_text()}")
         yield server
     finally:
         server.stop()

@@ -112,6 +112,30 @@ def test_sigterm_ends_both_processes_with_code_0(start_server: StartServer) -> N
         assert not Path(f"/proc/{engine}").exists()
 
 
+def test_an_engine_that_still_loads_does_not_outlive_its_front_end(
+    smollm2_gguf: Path, wait_until: Callable[..., None]
+) -> None:
+    command = [sys.executable, "-m", "octavo", "serve", str(smollm2_gguf), "--port", "0"]
+    front_end = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{front_end.pid}/task/{front_end.pid}/children")
+    try:
+        wait_until(lambda: bool(children.read_text().split()), 30)
+        (engine,) = map(int, children.read_text().split())
+    finally:
+        front_end.kill()
+        front_end.wait()
+    wait_until(lambda: is_gone(engine), 60)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process has ended; where nobody reaps orphans, a zombie has."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+    return "State:\tZ" in status
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -38,7 +38,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PROMPTS = ([5, 6, 7], list(range(17)), list(range(3, 37)), [*range(17), 9])
 GROWING = tuple(list(range(i, i + 15)) for i in range(4))  # each soon needs a second block
 GREEDY = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
-SAMPLED = SamplingParams(temperature=0.8, top_p=0.9, max_tokens=4, logprobs=2, ignore_eos=True)
+SAMPLED = SamplingParams(
+    temperature=0.8, top_p=0.9, top_k=2**40, max_tokens=4, logprobs=2, ignore_eos=True
+)
 PENALISED = SamplingParams(
     temperature=0.9,
     repetition_penalty=1.2,

@@ -38,7 +38,16 @@ EOS, STOP_ID = 0, 1
 TENANTS = (b"", b"red", b"blue")
 MAX_MODEL_LEN = 40
 GARBAGE = -1
-MIN_STEPS = 10_000
+# What must have happened for the test to mean something.
+ENOUGH = {
+    "steps": 10_000,
+    "preemptions": 100,
+    "hits": 1000,
+    "failures": 100,
+    "ahead": 1000,
+    "retracted": 20,
+}
+MOST_RUNS = 6
 
 
 @dataclass(frozen=True)
@@ -480,22 +489,21 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 def test_invariants_hold_after_every_step():
-    counters = ("steps", "preemptions", "hits", "failures", "ahead", "retracted")
-    for name in counters:
+    for name in ENOUGH:
         setattr(SchedulerMachine, f"num_{name}", 0)
-    run_state_machine_as_test(
-        SchedulerMachine,
-        settings=settings(
-            max_examples=250,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-    print({name: getattr(SchedulerMachine, f"num_{name}") for name in counters})
-    assert SchedulerMachine.num_steps >= MIN_STEPS
-    assert SchedulerMachine.num_preemptions > 100
-    assert SchedulerMachine.num_hits > 1000
-    assert SchedulerMachine.num_failures > 100
-    assert SchedulerMachine.num_ahead > 200
-    assert SchedulerMachine.num_retracted > 20
+    # How much a run of examples comes to is chance; whether the invariants hold in it is not.
+    for _ in range(MOST_RUNS):
+        run_state_machine_as_test(
+            SchedulerMachine,
+            settings=settings(
+                max_examples=250,
+                stateful_step_count=40,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+        counts = {name: getattr(SchedulerMachine, f"num_{name}") for name in ENOUGH}
+        print(counts)
+        if all(counts[name] >= number for name, number in ENOUGH.items()):
+            return
+    raise AssertionError(f"{MOST_RUNS} runs came to {counts}, wanted are {ENOUGH}")

@@ -1,8 +1,7 @@
 """The official client on the shared server, and what every refusal has to look like."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -62,16 +61,3 @@ def refuse(server, http: httpx.Client):
         assert len(error["message"]) < 2000
 
     return check
-
-
-@pytest.fixture
-def wait_until() -> Callable[[Callable[[], bool], float], None]:
-    """Poll a condition until it holds; fail after a deadline in seconds."""
-
-    def wait(condition: Callable[[], bool], deadline_s: float) -> None:
-        end = time.monotonic() + deadline_s
-        while not condition():
-            assert time.monotonic() < end, "condition not met"
-            time.sleep(0.02)
-
-    return wait
