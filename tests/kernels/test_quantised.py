@@ -21,7 +21,6 @@ from octavo.kernels.quantised import (
 )
 
 KINDS: list[GGUFKind] = ["Q4_0", "Q4_1", "Q8_0"]
-EMBEDDED = sorted(Path("~/.cache/octavo/models/SmolLM2-135M-Instruct").expanduser().glob("*.gguf"))
 
 
 def random_blocks(kind: str, outputs: int, groups: int, seed: int = 0) -> np.ndarray:
@@ -46,10 +45,9 @@ def test_gguf_blocks_mean_what_gguf_says(kind: GGUFKind, outputs: int, groups: i
 
 
 @pytest.mark.slow  # gguf's reader takes seconds for the vocabulary
-@pytest.mark.skipif(not EMBEDDED, reason="the embedded model is not in the cache")
-def test_real_file_is_read_without_loss() -> None:
+def test_real_file_is_read_without_loss(smollm2_gguf: Path) -> None:
     checked = set()
-    for tensor in gguf.GGUFReader(EMBEDDED[0]).tensors:
+    for tensor in gguf.GGUFReader(smollm2_gguf).tensors:
         kind = tensor.tensor_type.name
         if kind not in KINDS or (kind, tensor.data.shape) in checked:
             continue

@@ -8,7 +8,6 @@ knows tokens that the scheduler does not know yet.
 """
 
 from collections import Counter, deque
-from dataclasses import dataclass
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -25,7 +24,6 @@ from octavo.paged_cache import BlockPool
 from octavo.scheduler import (
     PENDING,
     Batch,
-    FinishReason,
     Request,
     RequestStatus,
     ScheduledRequest,
@@ -33,123 +31,24 @@ from octavo.scheduler import (
     StopRule,
 )
 
-VOCABULARY = 30
-EOS, STOP_ID = 0, 1
-TENANTS = (b"", b"red", b"blue")
-MAX_MODEL_LEN = 40
+from .fuzzed_requests import (
+    CONFIGS,
+    EOS,
+    MAX_MODEL_LEN,
+    STOP_ID,
+    SUBMISSIONS,
+    TENANTS,
+    Config,
+    Flight,
+    Life,
+    Submission,
+)
+
 GARBAGE = -1
 # What must have happened for the test to mean something.
-ENOUGH = {
-    "steps": 10_000,
-    "preemptions": 100,
-    "hits": 1000,
-    "failures": 100,
-    "ahead": 1000,
-    "retracted": 20,
-}
+ENOUGH = {"steps": 10_000, "preemptions": 100, "hits": 1000, "failures": 100}
+ENOUGH |= {"ahead": 1000, "retracted": 20}
 MOST_RUNS = 6
-
-
-@dataclass(frozen=True)
-class Config:
-    num_blocks: int
-    block_size: int
-    max_num_batched_tokens: int
-    max_num_seqs: int
-    long_prefill_token_threshold: int
-    watermark_blocks: int
-    policy: str
-    enable_prefix_caching: bool
-
-
-CONFIGS = st.builds(
-    Config,
-    num_blocks=st.integers(5, 22),
-    block_size=st.integers(1, 4),
-    max_num_batched_tokens=st.integers(1, 40),
-    max_num_seqs=st.integers(1, 6),
-    long_prefill_token_threshold=st.sampled_from([0, 0, 1, 3, 8]),
-    watermark_blocks=st.integers(0, 2),
-    policy=st.sampled_from(["fcfs", "priority"]),
-    enable_prefix_caching=st.sampled_from([True, True, True, False]),
-)
-
-
-@dataclass(frozen=True)
-class Submission:
-    prompt: list[int]
-    tenant: int
-    priority: int
-    max_tokens: int
-    min_tokens: int
-    max_total_tokens: int
-    honours_eos: bool
-    use_prefix_cache: bool
-
-
-# Prompts begin alike, so that they often meet in the cache.
-SUBMISSIONS = st.builds(
-    Submission,
-    prompt=st.builds(
-        lambda shared, own: [2, 3, 4, 5, 2, 3, 4, 5, 6, 6, 6, 6][:shared] + own,
-        st.integers(0, 12),
-        st.lists(st.integers(2, 4), max_size=6),
-    ),
-    tenant=st.sampled_from([0, 0, 0, 1, 2]),
-    priority=st.integers(0, 2),
-    max_tokens=st.integers(1, 20),
-    min_tokens=st.integers(0, 3),
-    max_total_tokens=st.sampled_from([MAX_MODEL_LEN, MAX_MODEL_LEN, 14]),
-    honours_eos=st.booleans(),
-    use_prefix_cache=st.sampled_from([True, True, True, False]),
-)
-
-
-@dataclass(frozen=True)
-class Flight:
-    """A step that was computed and not delivered: what it sampled, and the slots it wrote."""
-
-    batch: Batch
-    sampled: dict[str, int]
-    written: list[tuple[int, int]]
-
-
-class Life:
-    """What the runner knows of a request: its own tokens, and how it must end."""
-
-    def __init__(self, request: Request, tenant: int, priority: int, number: int) -> None:
-        self.request = request
-        self.tokens = list(request.token_ids)
-        self.num_prompt_tokens = len(self.tokens)
-        self.num_known = len(self.tokens)  # to the scheduler
-        self.key = (priority, number)
-        self.row: list[int] = []  # block ids, as the runner knows them
-        self.digests: list[int] = []  # of each prefix of tokens
-        self._tenant = tenant
-
-    def digest(self, position: int) -> int:
-        """Of the tenant and all tokens up to and including this position."""
-        while len(self.digests) <= position:
-            parent = self.digests[-1] if self.digests else self._tenant
-            self.digests.append(hash((parent, self.tokens[len(self.digests)])))
-        return self.digests[position]
-
-    def sample(self) -> int:
-        """The next token: it depends on nothing but the request's own tokens."""
-        return self.digest(len(self.tokens) - 1) % VOCABULARY
-
-    def expected_end(self) -> tuple[FinishReason | None, int | None]:
-        """Reason and stop token after the newest known token, by the words of the stop rule."""
-        stop_rule = self.request.stop_rule
-        num_output = self.num_known - self.num_prompt_tokens
-        last = self.tokens[self.num_known - 1]
-        if num_output >= stop_rule.min_tokens and last in stop_rule.eos_token_ids:
-            return FinishReason.STOP, None
-        if num_output >= stop_rule.min_tokens and last in stop_rule.stop_token_ids:
-            return FinishReason.STOP, last
-        if num_output == stop_rule.max_tokens or self.num_known == stop_rule.max_total_tokens:
-            return FinishReason.LENGTH, None
-        return None, None
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -286,9 +185,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         type(self).num_retracted += 1
         self.memory.update(dict.fromkeys(flight.written, GARBAGE))
         for request_id in flight.sampled:
-            life = self.lives[request_id]
-            life.tokens.pop()
-            del life.digests[len(life.tokens) :]
+            self.lives[request_id].forget_newest()
         running = [r for r in self.lives.values() if r.request.status is RequestStatus.RUNNING]
         sent_back = self.scheduler.retract(flight.batch)
         assert set(sent_back) == {life.request.request_id for life in running}
@@ -393,7 +290,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         running = [life for life in lives if life.request.status is RequestStatus.RUNNING]
         waiting = [life for life in lives if life.request.status is not RequestStatus.RUNNING]
         assert not lives or running or self.in_flight, "there is work, and nobody runs"
-        wants_more = [life for life in running if not self.is_at_limit(life)]
+        wants_more = [life for life in running if not life.is_at_limit]
         if wants_more:  # the first in order makes progress, whatever else happens
             first = min(wants_more, key=lambda life: life.key)
             assert first.request.request_id in scheduled
@@ -406,15 +303,6 @@ class SchedulerMachine(RuleBasedStateMachine):
         cap = self.config.long_prefill_token_threshold
         if cap and len(lives) > 1:
             assert all(len(item.token_ids) <= cap for item in batch.scheduled)
-
-    def is_at_limit(self, life: Life) -> bool:
-        """Whether tokens that a step in flight has sampled are the last that are wanted."""
-        is_pending = len(life.tokens) > life.num_known
-        stop_rule = life.request.stop_rule
-        num_output = len(life.tokens) - life.num_prompt_tokens
-        return is_pending and (
-            num_output >= stop_rule.max_tokens or len(life.tokens) >= stop_rule.max_total_tokens
-        )
 
     def follow_announcement(self, item: ScheduledRequest) -> None:
         life = self.lives[item.request_id]
