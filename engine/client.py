@@ -85,11 +85,6 @@ class EngineClient:
         """Whether the process runs."""
         return self._process.is_alive
 
-    @property
-    def pid(self) -> int:
-        """The engine's process id."""
-        return self._process.pid
-
     async def start(self) -> None:
         """Let the process load the model and return at once; await `ready` for it."""
         self.ready = asyncio.get_running_loop().create_future()
