@@ -3,21 +3,23 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-ROOMS  := cli server engine scheduler paged_cache models kernels
+ROOMS  := cli bench server engine scheduler paged_cache models kernels
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev serve test test-fast lint format types bench kernels clean
+.PHONY: help setup setup-dev serve test test-fast lint format types bench compare scaling kernels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-$(VENV)/.installed: pyproject.toml
+NATIVE := $(wildcard kernels/cpu/native/*.[ch])
+
+$(VENV)/.installed: pyproject.toml $(NATIVE)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml
+$(VENV)/.installed-dev: pyproject.toml $(NATIVE)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
@@ -52,6 +54,12 @@ format: setup-dev ## rewrite the code in the house style
 
 bench: setup-dev ## measure decode and prefill speed on this machine
 	$(BIN)/python benchmarks/step_time.py $(ARGS)
+
+compare: setup-dev ## compare with the other servers that are installed (benchmarks/README.md)
+	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+scaling: setup-dev ## measure how cost grows with load (ARGS="--only blocks,scheduler")
+	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 kernels: setup-dev ## compile the GPU kernels without a GPU, list registers and spills
 	env -u TRITON_INTERPRET $(BIN)/python benchmarks/gpu/compile_kernels.py $(ARGS)

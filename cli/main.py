@@ -1,4 +1,4 @@
-"""The `octavo` command: serve, generate, pull, info."""
+"""The `octavo` command: serve, generate, pull, info, bench."""
 
 import sys
 from typing import Annotated
@@ -7,19 +7,8 @@ import typer
 
 from ..engine.errors import OctavoError
 from ..engine.settings import Settings
-from .options import with_settings
-
-_SERVER_ONLY = frozenset(
-    {
-        "host",
-        "port",
-        "api_key",
-        "max_body_bytes",
-        "max_queued_requests",
-        "metrics_prefix",
-        "served_model_name",
-    }
-)
+from .bench import app as bench_app
+from .options import SERVER_ONLY, with_settings
 
 app = typer.Typer(
     name="octavo",
@@ -29,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(bench_app, name="bench")
 
 
 def main() -> None:
@@ -90,7 +80,7 @@ def serve(
 
 
 @app.command()
-@with_settings(leave_out=_SERVER_ONLY | {"model"})
+@with_settings(leave_out=SERVER_ONLY | {"model"})
 def generate(
     settings: Settings,
     prompt: Annotated[str, typer.Argument(help="What to answer or to continue.")],
@@ -123,7 +113,7 @@ def pull(settings: Settings) -> None:
 
 
 @app.command()
-@with_settings(leave_out=_SERVER_ONLY)
+@with_settings(leave_out=SERVER_ONLY)
 def info(settings: Settings) -> None:
     """Describe a model and the memory that serving it would take; loads no weights."""
     from .serve import print_info

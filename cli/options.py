@@ -9,6 +9,18 @@ import typer
 
 from ..engine.settings import Settings
 
+SERVER_ONLY = frozenset(
+    {
+        "host",
+        "port",
+        "api_key",
+        "max_body_bytes",
+        "max_queued_requests",
+        "metrics_prefix",
+        "served_model_name",
+    }
+)
+
 _CONFIG = Annotated[
     Path | None, typer.Option("--config", help="YAML file with settings, beneath the environment.")
 ]
