@@ -310,6 +310,7 @@ def load_core(config: EngineConfig) -> tuple[EngineCore, dict[str, float]]:
     options = RunnerOptions(
         dtype=config.dtype,
         kv_dtype=config.kv_dtype,
+        keep_packed=config.keep_packed,
         device=config.device,
         block_size=config.block_size,
         num_blocks=config.num_blocks,

@@ -1,5 +1,6 @@
 """What the device offers, read without importing torch: kind, free memory, best type."""
 
+import importlib.util
 import os
 import subprocess
 from pathlib import Path
@@ -23,14 +24,26 @@ def choose_device(wanted: str) -> str:
     return "cuda" if has_cuda else "cpu"
 
 
-def choose_dtype(wanted: str, device: str) -> str:
-    """`wanted` (or for auto the device's best) type's name: bfloat16 where it multiplies that."""
+def choose_dtype(wanted: str, device: str, stored: str) -> str:
+    """`wanted` type's name, or for auto the best for a model that is `stored` in its own type.
+
+    On a GPU that is bfloat16. The native kernels of a CPU compute in float32 and read bfloat16
+    weights as they are; plain torch is fast in bfloat16 if the processor multiplies that.
+    """
     if wanted != "auto":
         return wanted
     if device == "cuda":
         return "bfloat16"
-    flags = _cpu_flags()
-    return "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+    if has_native_kernels():
+        return "bfloat16" if stored == "bfloat16" else "float32"
+    return "bfloat16" if _cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+
+
+def has_native_kernels() -> bool:
+    """Whether the package build compiled the CPU's kernels; looks for the file, imports nothing."""
+    spec = importlib.util.find_spec("octavo.kernels")
+    folders = (spec.submodule_search_locations or []) if spec is not None else []
+    return any(any(Path(folder, "cpu").glob("_native*.so")) for folder in folders)
 
 
 def free_memory(device: str) -> int:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .devices import choose_device, choose_dtype, free_memory, usable_cores
+from .devices import (
+    choose_device,
+    choose_dtype,
+    free_memory,
+    has_native_kernels,
+    usable_cores,
+)
 from .errors import ConfigurationError
 from .settings import Settings
 
@@ -31,6 +37,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     dtype: str
     kv_dtype: str
+    keep_packed: bool
     block_size: int
     num_blocks: int
     memory_share: float | None  # a GPU's blocks are counted by it, once its free memory is measured
@@ -100,18 +107,21 @@ def make_plan(
 ) -> tuple[EngineConfig, MemoryPlan]:
     """Resolve every open setting against the model and the device.
 
-    `weight_file_bytes` is the size of the model's files: a GPU keeps packed weights packed. Raises
+    `weight_file_bytes` is the size of the model's files, whose packed weights may stay so. Raises
     ConfigurationError if the weights or the wanted context cannot fit; the message names what
     would.
     """
     device = choose_device(settings.device)
-    dtype = choose_dtype(settings.dtype, device)
+    dtype = choose_dtype(settings.dtype, device, config.dtype)
     cuda = device == "cuda"
-    if settings.deterministic and not cuda:
+    native = not cuda and dtype != "float16" and has_native_kernels()
+    if settings.deterministic and not cuda and not native:
         raise ConfigurationError(
-            f"--deterministic needs the GPU's kernels, and the device is {device}; without it, "
-            "--dtype float32 gives the same greedy tokens in any batch but for ties in the last bit"
+            "--deterministic needs the native CPU kernels, which were not compiled at "
+            "installation (no C compiler?), or a type other than float16"
         )
+    # On a CPU a type that was asked for is had exactly: weights are unpacked to it.
+    keep_packed = cuda or (native and settings.dtype == "auto" and model_path.endswith(".gguf"))
     max_num_seqs = settings.max_num_seqs or (256 if cuda else 64)
     budget = settings.max_num_batched_tokens or max(max_num_seqs, 2048 if cuda else 512)
     if budget < max_num_seqs:
@@ -121,15 +131,17 @@ def make_plan(
         )
 
     size = DTYPE_BYTES[dtype]
-    kv_dtype = "float8_e4m3fn" if settings.kv_cache_dtype == "fp8" else dtype
-    if kv_dtype == "float8_e4m3fn" and not cuda:
-        raise ConfigurationError(f"--kv-cache-dtype fp8 needs a GPU, and the device is {device}")
+    kv_dtype = _kv_dtype(settings.kv_cache_dtype, dtype, device, keep_packed)
+    if kv_dtype != dtype and not cuda and not native:
+        raise ConfigurationError(
+            f"--kv-cache-dtype {kv_dtype} with --dtype {dtype} needs the native CPU kernels"
+        )
     per_token = (
         2 * config.num_layers * config.num_kv_heads * config.head_dim * DTYPE_BYTES[kv_dtype]
     )
     per_block = per_token * settings.block_size
     weight_bytes = config.num_parameters * size
-    if cuda and weight_file_bytes is not None:
+    if keep_packed and weight_file_bytes is not None:
         embedding_bytes = config.vocab_size * config.hidden_size * size  # never packed
         weight_bytes = min(weight_bytes, weight_file_bytes + embedding_bytes)
     activation_bytes = _activation_bytes(config, budget, max_num_seqs, size)
@@ -177,6 +189,7 @@ def make_plan(
         device=device,
         dtype=dtype,
         kv_dtype=kv_dtype,
+        keep_packed=keep_packed,
         block_size=settings.block_size,
         num_blocks=num_blocks,
         memory_share=memory_share,
@@ -208,6 +221,21 @@ def make_plan(
         model_max_len=model_max_len,
     )
     return engine_config, plan
+
+
+def _kv_dtype(wanted: str, dtype: str, device: str, keep_packed: bool) -> str:
+    if wanted == "fp8":
+        if device != "cuda":
+            raise ConfigurationError(
+                f"--kv-cache-dtype fp8 needs a GPU, and the device is {device}"
+            )
+        return "float8_e4m3fn"
+    if wanted == "auto":
+        # Beside weights of 4 or 8 bits, what bfloat16 rounds off keys and values is nothing.
+        return "bfloat16" if keep_packed and device == "cpu" else dtype
+    if device == "cuda" and wanted != dtype:
+        raise ConfigurationError(f"--kv-cache-dtype {wanted} on a GPU needs --dtype {wanted}")
+    return wanted
 
 
 def _memory_share(settings: Settings) -> float | None:

@@ -74,7 +74,9 @@ class Settings(BaseSettings):
         Path("~/.cache/octavo"), description="Where the embedded model is kept."
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Type of weights, activations and KV cache; auto: best for the device."
+        "auto",
+        description="Type of weights, activations and KV cache; auto: best for the device, and "
+        "on a CPU a GGUF file's weights stay packed. float32 is exact.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
     chat_template: Path | None = Field(
@@ -115,8 +117,10 @@ class Settings(BaseSettings):
     kv_cache_memory: ByteSize | None = Field(
         None, ge=1, description="Bytes for the KV cache, like 2GiB, instead of a share of memory."
     )
-    kv_cache_dtype: Literal["auto", "fp8"] = Field(
-        "auto", description="Type of the KV cache: that of the model, or on CUDA 8-bit floats."
+    kv_cache_dtype: Literal["auto", "float32", "bfloat16", "fp8"] = Field(
+        "auto",
+        description="Type of the KV cache; auto: --dtype (bfloat16 on a CPU beside packed "
+        "weights); fp8 on CUDA only.",
     )
     num_blocks: int | None = Field(
         None, ge=2, description="Number of KV blocks, instead of a size; one is kept as padding."

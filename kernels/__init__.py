@@ -13,6 +13,7 @@ from .paged_attention import (
     paged_attention,
     paged_attention_reference,
     plan_attention,
+    plan_step,
 )
 from .rotary import rotate
 
@@ -27,6 +28,7 @@ __all__ = [
     "paged_attention",
     "paged_attention_reference",
     "plan_attention",
+    "plan_step",
     "rms_norm",
     "rotate",
     "silu_mul",

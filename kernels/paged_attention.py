@@ -12,8 +12,10 @@ head_dim]; block_tables [rows, max_blocks] int64. Results have the query's shape
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -75,6 +77,17 @@ def plan_attention(
         tables = block_tables[packed[:, 1], :num_blocks]
         groups.append(DecodeGroup(packed[:, 0], tables, packed[:, 2:]))
     return AttentionPlan(tuple(groups), tuple(prefills))
+
+
+def plan_step(
+    spans: NDArray[np.int64], tables: NDArray[np.int64], block_size: int, device: torch.device
+) -> AttentionPlan:
+    """`plan_attention` of a step's arrays: spans [seqs, 4], the fields of a SequenceSpan each."""
+    return plan_attention(
+        [SequenceSpan(*span) for span in spans.tolist()],
+        torch.from_numpy(tables).to(device),
+        block_size,
+    )
 
 
 def _of_similar_context(spans: Sequence[SequenceSpan]) -> list[list[SequenceSpan]]:

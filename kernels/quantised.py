@@ -134,10 +134,15 @@ def from_gguf(blocks: Tensor, kind: GGUFKind) -> Int4Weight | Int8Weight:
     grouped = blocks.unflatten(1, (-1, size))  # [outputs, groups, bytes of a block]
     scales = _halves(grouped[:, :, :2])
     if kind == "Q8_0":
-        return Int8Weight(grouped[:, :, 2:].flatten(1).view(torch.int8), scales)
+        return Int8Weight(_numbers(grouped[:, :, 2:]).view(torch.int8), scales)
     if kind == "Q4_1":
-        return Int4Weight(grouped[:, :, 4:].flatten(1), scales, _halves(grouped[:, :, 2:4]))
-    return Int4Weight(grouped[:, :, 2:].flatten(1), scales, scales * -8)
+        return Int4Weight(_numbers(grouped[:, :, 4:]), scales, _halves(grouped[:, :, 2:4]))
+    return Int4Weight(_numbers(grouped[:, :, 2:]), scales, scales * -8)
+
+
+def _numbers(groups: Tensor) -> Tensor:
+    """[outputs, groups, bytes] as [outputs, bytes of a row]; one group's would else be a view."""
+    return groups.flatten(1).contiguous()
 
 
 def _halves(pairs: Tensor) -> Tensor:
@@ -190,6 +195,12 @@ def dense(weight: QuantisedWeight) -> Tensor:
     packed = weight.packed.unflatten(1, (-1, GROUP // 2))  # [outputs, groups, 16]
     numbers = torch.cat((packed & 15, packed >> 4), dim=2).float()
     return (numbers * scales + weight.minimums.float()[:, :, None]).flatten(1)
+
+
+def dense_rows(weight: QuantisedWeight, rows: Tensor) -> Tensor:
+    """The given rows [n] of the weight as float32 [n, inputs], as an embedding looks them up."""
+    parts = [getattr(weight, field.name)[rows] for field in fields(weight)]
+    return dense(type(weight)(*parts))
 
 
 def linear_reference(x: Tensor, weight: QuantisedWeight, bias: Tensor | None = None) -> Tensor:

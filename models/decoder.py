@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,26 +11,9 @@ from torch import Tensor
 from ..kernels import LinearWeight, Operations
 from ..paged_cache.kv_tensors import KVCache
 from .config import ModelConfig, RopeScaling
+from .decoder_weights import take_weights
 from .errors import ModelFormatError
-from .tensor_store import TensorStore
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """Weights of one layer. Fused: qkv is Q, K, V stacked by rows; gate_up is gate and up."""
-
-    input_norm: Tensor  # [hidden]
-    qkv: LinearWeight  # [(heads + 2 * kv_heads) * head_dim, hidden]
-    qkv_bias: Tensor | None
-    q_norm: Tensor | None  # [head_dim]
-    k_norm: Tensor | None
-    output: LinearWeight  # [hidden, heads * head_dim]
-    output_bias: Tensor | None
-    post_norm: Tensor  # [hidden]
-    gate_up: LinearWeight  # [2 * intermediate, hidden]
-    gate_up_bias: Tensor | None
-    down: LinearWeight  # [hidden, intermediate]
-    down_bias: Tensor | None
+from .tensor_store import as_dense
 
 
 class Decoder:
@@ -55,58 +37,13 @@ class Decoder:
         self.config = config
         self.dtype = dtype
         self._operations = operations
-        store = TensorStore(tensors, dtype, device)
-        heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
-        hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
-        self._embedding = store.take("model.embed_tokens.weight", (vocab, hidden))
-        self._norm = store.take("model.norm.weight", (hidden,))
-        self._layers = []
-        for index in range(config.num_layers):
-            name = f"model.layers.{index}."
-            attention, mlp = name + "self_attn.", name + "mlp."
-            rows = ((heads * width,), (kv_heads * width,), (kv_heads * width,))
-            qkv = [attention + part for part in ("q_proj", "k_proj", "v_proj")]
-            gate_up = [mlp + part for part in ("gate_proj", "up_proj")]
-            self._layers.append(
-                Layer(
-                    input_norm=store.take(name + "input_layernorm.weight", (hidden,)),
-                    qkv=store.fuse_linear(qkv, [(*r, hidden) for r in rows]),
-                    qkv_bias=store.fuse(qkv, "bias", rows) if config.qkv_bias else None,
-                    q_norm=(
-                        store.take(attention + "q_norm.weight", (width,))
-                        if config.qk_norm
-                        else None
-                    ),
-                    k_norm=(
-                        store.take(attention + "k_norm.weight", (width,))
-                        if config.qk_norm
-                        else None
-                    ),
-                    output=store.take_linear(attention + "o_proj.weight", (hidden, heads * width)),
-                    output_bias=(
-                        store.take(attention + "o_proj.bias", (hidden,)) if config.o_bias else None
-                    ),
-                    post_norm=store.take(name + "post_attention_layernorm.weight", (hidden,)),
-                    gate_up=store.fuse_linear(gate_up, [(inner, hidden)] * 2),
-                    gate_up_bias=(
-                        store.fuse(gate_up, "bias", [(inner,)] * 2) if config.mlp_bias else None
-                    ),
-                    down=store.take_linear(mlp + "down_proj.weight", (hidden, inner)),
-                    down_bias=(
-                        store.take(mlp + "down_proj.bias", (hidden,)) if config.mlp_bias else None
-                    ),
-                )
-            )
-        if config.tie_word_embeddings:
-            store.discard("lm_head.weight")
-            self._head: LinearWeight = self._embedding
-        else:
-            self._head = store.take_linear("lm_head.weight", (vocab, hidden))
-        store.check_empty()
-        frequencies, factor = rotary_frequencies(config)
-        angles = torch.outer(torch.arange(max_positions).float(), frequencies)
-        self._cos = (angles.cos() * factor).to(device, dtype)  # [max_positions, head_dim / 2]
-        self._sin = (angles.sin() * factor).to(device, dtype)
+        weights = take_weights(config, tensors, dtype=dtype, device=device)
+        self._embedding = as_dense(weights.embedding, dtype)
+        # Tied, it is one and the same tensor.
+        self._head = self._embedding if weights.head is weights.embedding else weights.head
+        self._norm, self._layers = weights.norm, weights.layers
+        cos, sin = rotary_tables(config, max_positions)
+        self._cos, self._sin = cos.to(device, dtype), sin.to(device, dtype)
 
     def forward(
         self,
@@ -156,6 +93,13 @@ class Decoder:
     def logits(self, states: Tensor) -> Tensor:
         """[rows, hidden] to float32 logits [rows, vocab]."""
         return self._operations.linear(states, self._head, None).float()
+
+
+def rotary_tables(config: ModelConfig, max_positions: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of each position, both float32 [max_positions, head_dim / 2]."""
+    frequencies, factor = rotary_frequencies(config)
+    angles = torch.outer(torch.arange(max_positions).float(), frequencies)
+    return angles.cos() * factor, angles.sin() * factor
 
 
 def rotary_frequencies(config: ModelConfig) -> tuple[Tensor, float]:

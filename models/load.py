@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 
 from ..kernels import choose_operations, torch_operations
+from ..kernels.cpu.operations import NativeOperations, open_operations
 from ..paged_cache.kv_layout import KVLayout
 from ..paged_cache.kv_tensors import KVCache
 from .config import ModelConfig, load_config
 from .decoder import Decoder
-from .resolve import resolve_model
+from .native_decoder import NativeDecoder, can_run
+from .resolve import ModelFiles, resolve_model
 from .runner import ModelRunner
 from .step import Runner
 from .weights import read_tensors
@@ -30,6 +32,7 @@ class RunnerOptions:
 
     dtype: str
     kv_dtype: str
+    keep_packed: bool  # weights that come as integers stay so, where kernels read them that way
     device: str
     block_size: int
     num_blocks: int
@@ -59,6 +62,12 @@ def load_runner(model_path: str, options: RunnerOptions) -> LoadedRunner:
     files = resolve_model(model_path, Path())
     config = load_config(files)
     device = torch.device(options.device)
+    layout = kv_layout(config, options.block_size, options.kv_dtype)
+    if device.type == "cpu" and can_run(config, options.dtype, options.kv_dtype):
+        native = open_operations()
+        if native is not None:
+            native_runner = _make_native_runner(files, config, layout, native, options)
+            return LoadedRunner(native_runner, options.num_blocks, _identity(files, options))
     operations = choose_operations(device, options.deterministic)
     has_kernels = operations is not torch_operations
     free_before = torch.cuda.mem_get_info()[0] if has_kernels else 0
@@ -70,7 +79,6 @@ def load_runner(model_path: str, options: RunnerOptions) -> LoadedRunner:
         max_positions=options.max_model_len,
         operations=operations,
     )
-    layout = kv_layout(config, options.block_size, options.kv_dtype)
     runner: Runner
     num_blocks = options.num_blocks
     if has_kernels:
@@ -84,9 +92,40 @@ def load_runner(model_path: str, options: RunnerOptions) -> LoadedRunner:
             max_num_seqs=options.max_num_seqs,
             max_model_len=options.max_model_len,
         )
-    content = f"{files.path.resolve()}\0{options.dtype}\0{options.kv_dtype}"
-    identity = hashlib.sha256(content.encode()).digest()
-    return LoadedRunner(runner, num_blocks, identity)
+    return LoadedRunner(runner, num_blocks, _identity(files, options))
+
+
+def _identity(files: ModelFiles, options: RunnerOptions) -> bytes:
+    parts = (files.path.resolve(), options.dtype, options.kv_dtype, options.keep_packed)
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+
+
+def _make_native_runner(
+    files: ModelFiles,
+    config: ModelConfig,
+    layout: KVLayout,
+    operations: NativeOperations,
+    options: RunnerOptions,
+) -> ModelRunner:
+    packed = options.keep_packed
+    decoder = NativeDecoder(
+        config,
+        read_tensors(files, config, keep_packed=packed, keep_embedding_packed=packed),
+        dtype=getattr(torch, options.dtype),
+        max_positions=options.max_model_len,
+        operations=operations,
+    )
+    device = torch.device("cpu")
+    return ModelRunner(
+        decoder,
+        KVCache(layout, options.num_blocks, device),
+        device=device,
+        block_size=options.block_size,
+        max_num_seqs=options.max_num_seqs,
+        max_model_len=options.max_model_len,
+        plan=operations.plan,
+        draw=decoder.draw,
+    )
 
 
 def _make_gpu_runner(

@@ -20,7 +20,7 @@ def gumbel_noise(keys: Sequence[tuple[int, int]], vocab_size: int, device: torch
 
     argmax(logits + noise) is a draw from softmax(logits) (the Gumbel-max trick).
     """
-    mixed = [_mix_key(seed, position) for seed, position in keys]
+    mixed = [mix_key(seed, position) for seed, position in keys]
     low = torch.tensor([[key & _MASK_32] for key in mixed], dtype=torch.int64, device=device)
     high = torch.tensor([[key >> 32] for key in mixed], dtype=torch.int64, device=device)
     ids = torch.arange(vocab_size, dtype=torch.int64, device=device)[None, :]
@@ -30,7 +30,8 @@ def gumbel_noise(keys: Sequence[tuple[int, int]], vocab_size: int, device: torch
     return uniform.neg_().log1p_().neg_().log_().neg_()
 
 
-def _mix_key(seed: int, position: int) -> int:
+def mix_key(seed: int, position: int) -> int:
+    """The 64-bit key of all random numbers of one seed and position."""
     value = (seed + 0x9E3779B97F4A7C15 * (position + 1)) & _MASK_64
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK_64

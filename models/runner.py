@@ -3,38 +3,66 @@
 Flat tensors, one forward pass, the sampler. This is the reference that `GpuRunner` must equal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ..kernels import SequenceSpan, plan_attention
+from ..kernels import plan_step
 from ..paged_cache.kv_tensors import KVCache
 from .batch import SequenceInput
-from .decoder import Decoder
-from .sampler import SamplingRow, sample
+from .sampler import SamplingRow, draw, sample
 from .sampling_spec import SamplingSpec
-from .sequences import RunningSequence, SequenceTable, StepLayout
+from .sequences import Ints, RunningSequence, SequenceTable
 from .step import PendingTokens, drawing_rows
 
 
+class ComputesStates(Protocol):
+    """What a runner asks of a decoder; see `Decoder`."""
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        plan: Any,
+        cache: KVCache,
+        rows: Tensor | None = None,
+    ) -> Tensor:
+        """Store a step's keys and values; states [tokens or rows, hidden]."""
+
+    def logits(self, states: Tensor) -> Tensor:
+        """[rows, hidden] to float32 logits [rows, vocab]."""
+
+
 class ModelRunner:
-    """Owns the weights, the KV memory and the block tables on the device."""
+    """Owns the weights, the KV memory and the block tables on the device.
+
+    `plan` makes of a step's spans and block tables what the decoder's attention reads, `draw` takes
+    tokens from logits; without them it is plain torch that does.
+    """
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: ComputesStates,
         cache: KVCache,
         *,
         device: torch.device,
         block_size: int,
         max_num_seqs: int,
         max_model_len: int,
+        plan: Callable[[Ints, Ints, int], Any] | None = None,
+        draw: Callable[[Tensor, Sequence[SamplingRow]], Tensor] = draw,
     ) -> None:
         self._decoder = decoder
         self._cache = cache
         self._device = device
         self._block_size = block_size
+        self._plan = plan or partial(plan_step, device=device)
+        self._draw = draw
         self._sequences = SequenceTable(max_num_seqs, max_model_len, block_size)
         # The newest token of each row, for the step after to begin with.
         self._drawn = torch.zeros(max_num_seqs, dtype=torch.int64, device=device)
@@ -62,12 +90,12 @@ class ModelRunner:
             rows = self._to_device(np.repeat(layout.rows, layout.lengths))
             token_ids = torch.where(token_ids < 0, self._drawn[rows], token_ids)
         widest = -(-int(layout.contexts.max()) // self._block_size)
-        tables = self._to_device(self._sequences.tables[layout.rows, :widest])
+        tables = self._sequences.tables[layout.rows, :widest]
         states = self._decoder.forward(
             token_ids,
             self._to_device(layout.positions),
             self._to_device(layout.slots),
-            plan_attention(_spans(layout), tables, self._block_size),
+            self._plan(layout.spans, tables, self._block_size),
             self._cache,
             self._to_device(layout.last_tokens),
         )
@@ -75,24 +103,19 @@ class ModelRunner:
             return PendingTokens((), None)
         logits = self._decoder.logits(states)
         sequences, drawing = drawing_rows(self._sequences, batch, layout)
-        draw = sample(logits, drawing)
-        self._drawn[self._to_device(layout.rows[layout.sampling])] = draw.token_ids
-        return PendingTokens(sequences, draw)
+        drawn = sample(logits, drawing, self._draw)
+        self._drawn[self._to_device(layout.rows[layout.sampling])] = drawn.token_ids
+        return PendingTokens(sequences, drawn)
 
     @torch.inference_mode()
     def warm_up(self) -> None:
         """Run one token through the padding block, so that no request pays for first calls."""
         zero = self._to_device(np.zeros(1, dtype=np.int64))
-        plan = plan_attention([SequenceSpan(0, 0, 1, 1)], zero[None], self._block_size)
+        spans, tables = np.array([[0, 0, 1, 1]]), np.zeros((1, 1), dtype=np.int64)
+        plan = self._plan(spans, tables, self._block_size)
         states = self._decoder.forward(zero, zero, zero, plan, self._cache)
-        sample(self._decoder.logits(states), [SamplingRow("", SamplingSpec(), 0, (), ())])
+        row = SamplingRow("", SamplingSpec(), 0, (), ())
+        sample(self._decoder.logits(states), [row], self._draw)
 
     def _to_device(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
-
-
-def _spans(layout: StepLayout) -> list[SequenceSpan]:
-    triples = zip(
-        layout.firsts.tolist(), layout.lengths.tolist(), layout.contexts.tolist(), strict=True
-    )
-    return [SequenceSpan(i, *triple) for i, triple in enumerate(triples)]

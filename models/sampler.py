@@ -6,7 +6,7 @@ temperature, min_p, top_k with top_p, and a draw.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,12 +84,8 @@ class Draw:
         return result
 
 
-def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> Draw:
-    """Draw one token a row from float32 logits [rows, vocab], which are overwritten."""
-    scored = [i for i, row in enumerate(rows) if row.spec.logprobs is not None]
-    raw = logits[scored].log_softmax(dim=-1) if scored else None
-    restrict(logits, rows)
-    penalise(logits, rows)
+def draw(logits: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
+    """One token a row, int64 [rows], from logits [rows, vocab] whose tokens all may be drawn."""
     drawn = [i for i, row in enumerate(rows) if not row.spec.greedy]
     if drawn:
         every = len(drawn) == len(rows)
@@ -101,7 +97,23 @@ def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> Draw:
         part += gumbel_noise(keys, part.shape[1], part.device)
         if not every:
             logits[drawn] = part
-    token_ids = logits.argmax(dim=-1)
+    return logits.argmax(dim=-1)
+
+
+def sample(
+    logits: Tensor,
+    rows: Sequence[SamplingRow],
+    draw: Callable[[Tensor, Sequence[SamplingRow]], Tensor] = draw,
+) -> Draw:
+    """Draw one token a row from float32 logits [rows, vocab], which are overwritten.
+
+    `draw` takes the tokens once the logits are restricted and penalised.
+    """
+    scored = [i for i, row in enumerate(rows) if row.spec.logprobs is not None]
+    raw = logits[scored].log_softmax(dim=-1) if scored else None
+    restrict(logits, rows)
+    penalise(logits, rows)
+    token_ids = draw(logits, rows)
     if raw is None:
         return Draw(rows, token_ids)
     own = raw.gather(1, token_ids[scored][:, None]).flatten()

@@ -42,6 +42,14 @@ class StepLayout:
         return (self.firsts + self.lengths - 1)[self.sampling]
 
     @property
+    def spans(self) -> Ints:
+        """[seqs, 4]: row of the step's tables, which is the sequence's index; first token; length;
+        context.
+        """
+        rows = np.arange(len(self.firsts))
+        return np.stack((rows, self.firsts, self.lengths, self.contexts), axis=1)
+
+    @property
     def has_pending(self) -> bool:
         """Whether some token is known to the device alone."""
         return bool((self.token_ids < 0).any())

@@ -32,7 +32,7 @@ class TensorStore:
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A dense tensor."""
-        return self._dense(self.take_linear(name, shape))
+        return as_dense(self.take_linear(name, shape), self._dtype)
 
     def take_linear(self, name: str, shape: tuple[int, ...]) -> LinearWeight:
         """Weights of a linear layer [outputs, inputs], dense or packed."""
@@ -60,7 +60,7 @@ class TensorStore:
         packed = [part for part in parts if not isinstance(part, Tensor)]
         if len(packed) == len(parts) and len({type(part) for part in packed}) == 1:
             return stack(packed)
-        return torch.cat([self._dense(part) for part in parts])
+        return torch.cat([as_dense(part, self._dtype) for part in parts])
 
     def discard(self, name: str) -> None:
         """Forget a tensor that may be there."""
@@ -74,5 +74,7 @@ class TensorStore:
                 f"{len(self._tensors)} tensors belong to nothing in this architecture: {names}"
             )
 
-    def _dense(self, weight: LinearWeight) -> Tensor:
-        return weight if isinstance(weight, Tensor) else dense(weight).to(self._dtype)
+
+def as_dense(weight: LinearWeight, dtype: torch.dtype) -> Tensor:
+    """A weight as a tensor: as it is, or unpacked to `dtype`."""
+    return weight if isinstance(weight, Tensor) else dense(weight).to(dtype)

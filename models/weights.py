@@ -52,17 +52,30 @@ _GGUF_LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 
 
 def read_tensors(
-    files: ModelFiles, config: ModelConfig, *, keep_packed: bool = False
+    files: ModelFiles,
+    config: ModelConfig,
+    *,
+    keep_packed: bool = False,
+    keep_embedding_packed: bool = False,
 ) -> Iterator[tuple[str, LinearWeight]]:
     """Each tensor of the model once, on the CPU, in its stored type (quantised ones in float32).
 
     With `keep_packed`, weights of linear layers stay as they are if they are Q4_0, Q4_1, Q8_0 or
-    8-bit floats. Files are mapped, so a tensor's bytes are read when it is used. Raises
-    ModelFormatError naming a truncated or corrupt file, UnsupportedModelError for a type that
-    cannot be dequantised.
+    8-bit floats; with `keep_embedding_packed`, so does a GGUF file's embedding. Files are mapped,
+    so a tensor's bytes are read when it is used. Raises ModelFormatError naming a truncated or
+    corrupt file, UnsupportedModelError for a type that cannot be dequantised.
     """
     if files.kind == "gguf":
-        yield from _read_gguf(GGUFFile(files.path), config, keep_packed)
+        kept = tuple(
+            ending
+            for ending, is_kept in (
+                ("_proj.weight", keep_packed),
+                ("lm_head.weight", keep_packed),
+                ("embed_tokens.weight", keep_embedding_packed),
+            )
+            if is_kept
+        )
+        yield from _read_gguf(GGUFFile(files.path), config, kept)
     else:
         stored = chain.from_iterable(map(_read_safetensors, files.weight_files))
         yield from join_scales(stored, keep_packed)
@@ -87,13 +100,16 @@ def _unsound(path: Path, error: Exception) -> ModelFormatError:
 
 
 def _read_gguf(
-    file: GGUFFile, config: ModelConfig, keep_packed: bool
+    file: GGUFFile, config: ModelConfig, kept_packed: tuple[str, ...]
 ) -> Iterator[tuple[str, LinearWeight]]:
-    """Tensors in the file's order, a few read ahead in threads (numpy lets go of the GIL)."""
+    """Tensors in the file's order, a few read ahead in threads (numpy lets go of the GIL).
+
+    Those whose names end in one of `kept_packed` stay packed.
+    """
 
     def read(item: tuple[str, StoredTensor]) -> tuple[str, LinearWeight]:
         name, stored = item
-        if keep_packed and stored.kind in _PACKED_KINDS and _is_linear(name):
+        if stored.kind in _PACKED_KINDS and name.endswith(kept_packed):
             blocks = torch.from_numpy(file.rows(stored))  # [outputs, bytes of a row]
             blocks = _in_canonical_order(name, blocks, config)
             return name, from_gguf(blocks, _PACKED_KINDS[stored.kind])
@@ -107,10 +123,6 @@ def _read_gguf(
             result = pending.popleft().result()
             pending.extend(readers.submit(read, item) for item in islice(wanted, 1))
             yield result
-
-
-def _is_linear(name: str) -> bool:
-    return name.endswith("_proj.weight") or name == "lm_head.weight"
 
 
 def _canonical_name(name: str) -> str | None:
