@@ -1,5 +1,6 @@
 """An open GGUF file: metadata as a plain dict, tensors as numpy arrays, dequantised if need be."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from .errors import ModelFormatError, UnsupportedModelError, naming_file
-from .gguf_header import StoredTensor, read_header
+from .gguf_header import GGUFHeader, StoredTensor, read_header
 
 # numpy's temporaries stay in the processor's cache at this size, and Python's share is small.
 _ELEMENTS_AT_ONCE = 1 << 18
@@ -19,6 +20,12 @@ _KEPT = {
     GGMLQuantizationType.F16: np.float16,
     GGMLQuantizationType.BF16: np.int16,
 }
+
+
+@lru_cache(maxsize=1)
+def _read_header(path: Path, size: int, changed_ns: int) -> GGUFHeader:
+    """The file's header, kept: starting asks for it several times, and its vocabulary is long."""
+    return read_header(np.memmap(path, dtype=np.uint8, mode="r").data)
 
 
 class GGUFFile:
@@ -35,8 +42,9 @@ class GGUFFile:
         except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
             reason = error.strerror if isinstance(error, OSError) else None
             raise ModelFormatError(f"{path}: cannot be read: {reason or error}") from None
+        stat = path.stat()
         with naming_file(path):
-            header = read_header(self._data.data)
+            header = _read_header(path, stat.st_size, stat.st_mtime_ns)
         self.metadata: dict[str, Any] = header.metadata
         self.tensors = header.tensors
         self._by_name = {tensor.name: tensor for tensor in header.tensors}
