@@ -7,7 +7,7 @@ ROOMS  := cli bench server engine scheduler paged_cache models kernels
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev serve test test-fast lint format types bench compare scaling kernels clean
+.PHONY: help setup setup-dev serve test test-fast lint format types bench compare scaling kernels sanitise clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -63,6 +63,16 @@ scaling: setup-dev ## measure how cost grows with load (ARGS="--only blocks,sche
 
 kernels: setup-dev ## compile the GPU kernels without a GPU, list registers and spills
 	env -u TRITON_INTERPRET $(BIN)/python benchmarks/gpu/compile_kernels.py $(ARGS)
+
+# The report of a fault goes to the process's own stderr, which pytest must leave alone.
+sanitise: setup-dev ## run the native CPU kernels' tests under GCC's AddressSanitizer and UBSan
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	gcc -fsanitize=address,undefined -fno-sanitize-recover=undefined -O1 -g -std=gnu11 \
+	  -ffp-contract=off -fopenmp -fPIC -shared -Wall -Wextra -Wno-psabi \
+	  -o "$$folder/native.so" kernels/cpu/native/*.c && \
+	NATIVE_KERNELS_LIBRARY="$$folder/native.so" ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" \
+	$(BIN)/python -m pytest --capture=sys -p no:cacheprovider tests/kernels/native $(ARGS)
 
 clean: ## remove .venv and caches (models stay in the user's cache folder)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

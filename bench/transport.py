@@ -33,12 +33,16 @@ class StreamTransport(httpx.AsyncBaseTransport):
         """Send the request; returns when the head of the answer is there."""
         content = await request.aread()
         connection = await self._connection(request.url)
-        try:
-            connection.send(request, content)
-            await connection.wait_for_head()
-        except BaseException:
-            connection.abort()
-            raise
+        while True:
+            try:
+                connection.send(request, content)
+                await connection.wait_for_head()
+                break
+            except BaseException as error:
+                connection.abort()
+                if not (isinstance(error, httpx.TransportError) and connection.was_closed_idle):
+                    raise
+            connection = await self._connection(request.url)
         return httpx.Response(
             connection.status, headers=connection.headers, stream=_Body(connection, self._idle)
         )
@@ -101,6 +105,8 @@ class _Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self.is_open = False
+        self._is_ended = False  # by the server
+        self._num_requests = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -109,6 +115,7 @@ class _Connection(asyncio.Protocol):
         self.status = 0
         self._pieces: deque[bytes] = deque()
         self._has_head = self._is_complete = self._has_length = self._is_kept_alive = False
+        self._has_answer = False  # any byte of it
         self._error: httpx.TransportError | None = None
         self._last_byte_at = self._loop.time()
 
@@ -117,10 +124,19 @@ class _Connection(asyncio.Protocol):
         """Whether the answer was read to its end and another request may follow."""
         return self.is_open and self._is_complete and self._is_kept_alive
 
+    @property
+    def was_closed_idle(self) -> bool:
+        """Whether the server closed it between requests, unannounced, as llama-server does.
+
+        The request that finds out has not been answered, and may be sent on another connection.
+        """
+        return self._num_requests > 1 and not self._has_answer and self._is_ended
+
     def send(self, request: httpx.Request, content: bytes) -> None:
         """Write a request; the answer to the one before must have been read to its end."""
         assert self._transport is not None
         self._begin()
+        self._num_requests += 1
         lines = [b"%s %s HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
         lines += [b"%s: %s" % header for header in request.headers.raw]
         self._transport.write(b"\r\n".join([*lines, b"", content]))
@@ -184,6 +200,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._last_byte_at = self._loop.time()
+        self._has_answer = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -192,6 +209,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
+        self._is_ended = True
         self._stop_watching()
         if exc is not None:
             self._error = self._error or httpx.ReadError(str(exc))

@@ -18,6 +18,7 @@ class Reply:
     status: int = 200
     drop: bool = False  # close the connection instead of ending the body
     hang: bool = False  # say no more, but keep the connection
+    then_close: bool = False  # drop the connection, unannounced, when the next request arrives
 
 
 Script = Callable[[dict[str, Any]], Awaitable[Reply]]
@@ -68,16 +69,22 @@ async def running(script: Script, metrics: str | None = None) -> AsyncIterator[S
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_view.num_connections += 1
+        closing: list[bool] = []  # filled once the next request is not to be answered
         try:
-            while await answer(reader, writer):
+            while await answer(reader, writer, closing):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+    async def answer(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, closing: list[bool]
+    ) -> bool:
+        raw = await reader.readuntil(b"\r\n\r\n")
+        if closing:
+            return False
+        head, *lines = raw.decode().splitlines()
         headers = dict(line.lower().split(": ", 1) for line in lines if line)
         content = await reader.readexactly(int(headers.get("content-length", 0)))
         if head.startswith("GET"):
@@ -101,6 +108,8 @@ async def running(script: Script, metrics: str | None = None) -> AsyncIterator[S
                 await reader.read()
         finally:
             server_view.num_open -= 1
+        if reply.then_close:
+            closing.append(True)
         if not reply.drop and not reply.hang:
             writer.write(b"0\r\n\r\n")
         return not reply.drop and not reply.hang

@@ -128,6 +128,16 @@ def test_without_usage_chunks_are_counted(closed_loop, reply, stream) -> None:
     assert (record.output_tokens, record.prompt_tokens, record.has_usage) == (2, 0, False)
 
 
+def test_a_connection_that_the_server_dropped_between_requests_costs_none(
+    closed_loop, reply, stream
+) -> None:
+    async def answer(body):
+        return reply(stream(["a", "b"]), then_close=True)
+
+    records = closed_loop(answer, num=4)[0].records
+    assert [record.error for record in records] == [None] * 4
+
+
 def test_failures_are_recorded_with_what_the_server_said(closed_loop, reply, stream) -> None:
     whole = stream(["a", "b"])
     replies = [
