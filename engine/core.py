@@ -13,18 +13,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..models.batch import SampledToken, SequenceInput
+from ..models.batch import SampledToken
 from ..models.sampling_spec import SamplingSpec
 from ..paged_cache import BlockPool
-from ..scheduler import (
-    Batch,
-    FinishReason,
-    Request,
-    RequestUpdate,
-    ScheduledRequest,
-    Scheduler,
-    StopRule,
-)
+from ..scheduler import Batch, FinishReason, Request, Scheduler, StopRule
 from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
 from .plan import EngineConfig
 
@@ -182,7 +174,7 @@ class EngineCore:
         self._note_schedule(batch, started)
         pending, error = None, None
         try:
-            pending = self._runner.launch([_input(item) for item in batch.scheduled])
+            pending = self._runner.launch(batch.scheduled)
         except Exception as caught:
             error = caught
         self._flights.append(_Flight(batch, started, pending, error))
@@ -191,8 +183,28 @@ class EngineCore:
         updates = self._scheduler.update(
             batch, {token.request_id: token.token_id for token in sampled}
         )
-        scores = {token.request_id: token for token in sampled if token.logprob is not None}
-        return [self._delta(update, scores.get(update.request_id)) for update in updates]
+        scores = {
+            token.request_id: (_score(token),) for token in sampled if token.logprob is not None
+        }
+        deltas = []
+        for update in updates:
+            request_id, reason = update.request_id, update.finish_reason
+            life = self._lives[request_id]
+            if reason is not None:
+                self._forget(request_id)
+            deltas.append(
+                SequenceDelta(
+                    request_id=request_id,
+                    token_ids=tuple(update.token_ids),
+                    scores=scores.get(request_id, ()),
+                    finish_reason=None if reason is None else reason.value,
+                    stop_reason=update.stop_reason,
+                    num_cached_tokens=update.num_cached_tokens,
+                    queued_at=life.queued_at,
+                    scheduled_at=life.scheduled_at,
+                )
+            )
+        return deltas
 
     def _give_up(self, batch: Batch, error: Exception) -> list[SequenceDelta]:
         """A step failed: those that build upon it fail with it; without memory it is repeated."""
@@ -231,7 +243,7 @@ class EngineCore:
             finished_at=finished,
             step_seconds=finished - began,
             num_prompt_tokens=batch.num_prompt_tokens if was_computed else 0,
-            num_generation_tokens=sum(len(delta.token_ids) for delta in deltas),
+            num_generation_tokens=sum([len(delta.token_ids) for delta in deltas]),
             prefix_query_tokens=batch.prefix_query_tokens,
             prefix_hit_tokens=batch.prefix_hit_tokens,
             num_preemptions=len(batch.preempted),
@@ -253,21 +265,6 @@ class EngineCore:
                 self._scheduler.num_preemptions,
                 self._scheduler.num_recomputed_tokens,
             )
-
-    def _delta(self, update: RequestUpdate, token: SampledToken | None) -> SequenceDelta:
-        life = self._lives[update.request_id]
-        if update.finish_reason is not None:
-            self._forget(update.request_id)
-        return SequenceDelta(
-            request_id=update.request_id,
-            token_ids=tuple(update.token_ids),
-            scores=() if token is None else (_score(token),),
-            finish_reason=None if update.finish_reason is None else update.finish_reason.value,
-            stop_reason=update.stop_reason,
-            num_cached_tokens=update.num_cached_tokens,
-            queued_at=life.queued_at,
-            scheduled_at=life.scheduled_at,
-        )
 
     def _end(
         self, request_id: str, reason: FinishReason, error: str | None = None
@@ -363,17 +360,6 @@ def _sampling_spec(submit: Submit) -> SamplingSpec:
         allowed_token_ids=params.allowed_token_ids,
         bad_words=submit.bad_words_ids,
         logprobs=params.logprobs,
-    )
-
-
-def _input(item: ScheduledRequest) -> SequenceInput:
-    return SequenceInput(
-        request_id=item.request_id,
-        token_ids=item.token_ids,
-        start=item.start,
-        first_block=item.first_block,
-        new_block_ids=item.new_block_ids,
-        samples=item.samples,
     )
 
 

@@ -45,14 +45,14 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
 ToEngine = Hello | Submit | Cancel | GetStats | Shutdown
 
 
-class TokenScore(msgspec.Struct, frozen=True, array_like=True):
+class TokenScore(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A sampled token's log-probability and the most likely (id, log-probability) pairs."""
 
     logprob: float
     top: tuple[tuple[int, float], ...]
 
 
-class SequenceDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+class SequenceDelta(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one step gave one sequence. `scores` aligns with `token_ids`, empty if not asked."""
 
     request_id: str

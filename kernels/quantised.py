@@ -197,12 +197,6 @@ def dense(weight: QuantisedWeight) -> Tensor:
     return (numbers * scales + weight.minimums.float()[:, :, None]).flatten(1)
 
 
-def dense_rows(weight: QuantisedWeight, rows: Tensor) -> Tensor:
-    """The given rows [n] of the weight as float32 [n, inputs], as an embedding looks them up."""
-    parts = [getattr(weight, field.name)[rows] for field in fields(weight)]
-    return dense(type(weight)(*parts))
-
-
 def linear_reference(x: Tensor, weight: QuantisedWeight, bias: Tensor | None = None) -> Tensor:
     """x [rows, inputs] times the weight's transpose, plus bias [outputs], in x's type.
 

@@ -23,7 +23,7 @@ from ..kernels.gpu.attention import (
     schedule_decodes,
 )
 from ..paged_cache.kv_tensors import KVCache
-from .batch import SequenceInput
+from .batch import StepItem
 from .decode_graphs import DecodeGraphs
 from .decoder import Decoder
 from .gpu_sampler import draw_tokens, parameter_arrays, to_host
@@ -102,7 +102,7 @@ class GpuRunner:
         self._sequences.release_row(request_id)
 
     @torch.inference_mode()
-    def launch(self, batch: Sequence[SequenceInput]) -> PendingTokens:
+    def launch(self, batch: Sequence[StepItem]) -> PendingTokens:
         """Begin to compute a step; this returns before it is computed."""
         layout = self._sequences.lay_out(batch)
         sequences, rows = drawing_rows(self._sequences, batch, layout)

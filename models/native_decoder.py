@@ -4,14 +4,13 @@ import ctypes
 from collections.abc import Iterable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels import LinearWeight
 from ..kernels.cpu.library import MAX_HEAD_DIM, LayerStruct, ModelStruct, StepStruct
 from ..kernels.cpu.operations import DrawRule, NativeOperations, NativePlan, cache_struct
-from ..kernels.cpu.weights import PackedWeight
-from ..kernels.quantised import dense_rows
+from ..kernels.cpu.weights import PackedWeight, embedding_struct
+from ..kernels.quantised import Fp8Weight, dense
 from ..paged_cache.kv_tensors import KVCache
 from .config import ModelConfig
 from .decoder import rotary_tables
@@ -38,7 +37,8 @@ class NativeDecoder:
         self.config = config
         self._native = operations
         weights = take_weights(config, tensors, dtype=dtype, device=torch.device("cpu"))
-        self._embedding = weights.embedding
+        embedding = weights.embedding
+        self._embedding = dense(embedding) if isinstance(embedding, Fp8Weight) else embedding
         self._head = operations.prepare(weights.head)
         self._cos, self._sin = rotary_tables(config, max_positions)
         self._norm = weights.norm.float()
@@ -47,6 +47,7 @@ class NativeDecoder:
         for struct, window in zip(self._structs, config.windows, strict=True):
             self._fill(struct, weights.layers.pop(0), window)
         self._model = ModelStruct(
+            embedding=embedding_struct(self._embedding),
             layers=ctypes.cast(self._structs, ctypes.POINTER(LayerStruct)),
             norm=self._norm.data_ptr(),
             cos=self._cos.data_ptr(),
@@ -81,12 +82,6 @@ class NativeDecoder:
         self._borrowed.append(vector)
         return vector
 
-    def _embed(self, token_ids: Tensor) -> Tensor:
-        """[tokens] to float32 [tokens, hidden]."""
-        if isinstance(self._embedding, Tensor):
-            return F.embedding(token_ids, self._embedding).float()
-        return dense_rows(self._embedding, token_ids)
-
     def forward(
         self,
         token_ids: Tensor,
@@ -96,17 +91,16 @@ class NativeDecoder:
         cache: KVCache,
         rows: Tensor | None = None,
     ) -> Tensor:
-        """See `Decoder.forward`. Raises IndexError for a position beyond `max_positions`."""
+        """See `Decoder.forward`. Raises IndexError for a token or position that does not exist."""
         tokens = len(token_ids)
-        if int(positions.max()) >= len(self._cos):
-            raise IndexError(f"position {int(positions.max())} of {len(self._cos)}")
+        _check_range(positions, len(self._cos), "position")
+        _check_range(token_ids, self.config.vocab_size, "token")
         if cache is not self._cache:
             for index, struct in enumerate(self._structs):
                 struct.cache = cache_struct(*cache.layer(index))
             self._cache = cache
         if rows is None:
             rows = torch.arange(tokens)
-        residual = self._embed(token_ids)  # [tokens, hidden]
         states = torch.empty(len(rows), self.config.hidden_size)
         needed = self._native.library.workspace_bytes(
             self._model, tokens, len(plan.spans), plan.longest, torch.get_num_threads()
@@ -114,7 +108,7 @@ class NativeDecoder:
         if needed > len(self._workspace):
             self._workspace = torch.empty(needed, dtype=torch.uint8)
         step = StepStruct(
-            residual=residual.data_ptr(),
+            token_ids=token_ids.data_ptr(),
             positions=positions.data_ptr(),
             slots=slots.data_ptr(),
             rows=rows.data_ptr(),
@@ -135,6 +129,12 @@ class NativeDecoder:
     def draw(self, logits: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
         """See `sampler.draw`."""
         return self._native.draw(logits, [_rule(row) for row in rows])
+
+
+def _check_range(indices: Tensor, limit: int, what: str) -> None:
+    least, most = (int(bound) for bound in indices.aminmax())
+    if least < 0 or most >= limit:
+        raise IndexError(f"{what} {least if least < 0 else most} of {limit}")
 
 
 def can_run(config: ModelConfig, dtype: str, kv_dtype: str) -> bool:

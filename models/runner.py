@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..kernels import plan_step
 from ..paged_cache.kv_tensors import KVCache
-from .batch import SequenceInput
+from .batch import StepItem
 from .sampler import SamplingRow, draw, sample
 from .sampling_spec import SamplingSpec
 from .sequences import Ints, RunningSequence, SequenceTable
@@ -82,7 +82,7 @@ class ModelRunner:
         self._sequences.release_row(request_id)
 
     @torch.inference_mode()
-    def launch(self, batch: Sequence[SequenceInput]) -> PendingTokens:
+    def launch(self, batch: Sequence[StepItem]) -> PendingTokens:
         """Begin to compute a step; on a GPU this returns before it is computed."""
         layout = self._sequences.lay_out(batch)
         token_ids = self._to_device(layout.token_ids)
@@ -118,4 +118,5 @@ class ModelRunner:
         sample(self._decoder.logits(states), [row], self._draw)
 
     def _to_device(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return tensor if self._device.type == "cpu" else tensor.to(self._device)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -21,8 +22,8 @@ LOWEST_LOGPROB = -9999.0
 _NEVER = float("-inf")
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingRow:
+# One is made for each row of every step, and a msgspec struct is made fast.
+class SamplingRow(msgspec.Struct, frozen=True, gc=False):
     """One sequence that draws a token: how, where, and what it has seen.
 
     `position` is the index in the whole sequence of the token to be drawn. `output_token_ids` may
@@ -63,6 +64,11 @@ class Draw:
         if self.copied is not None:
             self.copied.synchronize()
         token_ids = self.token_ids.tolist()
+        if self.own is None:
+            return [
+                SampledToken(row.request_id, token_id)
+                for row, token_id in zip(self.rows, token_ids, strict=True)
+            ]
         scores = self._scores()
         return [
             SampledToken(row.request_id, token_id, *scores.get(i, (None, None)))
@@ -135,6 +141,8 @@ def restrict(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
     biased: list[tuple[int, int, float]] = []
     for i, row in enumerate(rows):
         spec = row.spec
+        if not spec.restricts:
+            continue
         if spec.allowed_token_ids is not None:
             ids = torch.tensor(spec.allowed_token_ids, device=logits.device)
             allowed = logits[i, ids]

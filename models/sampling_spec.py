@@ -1,6 +1,6 @@
 """How one request's tokens are drawn: plain values, already validated. No torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 GREEDY_EPSILON = 1e-5
 
@@ -24,22 +24,21 @@ class SamplingSpec:
     allowed_token_ids: tuple[int, ...] | None = None
     bad_words: tuple[tuple[int, ...], ...] = ()
     logprobs: int | None = None
+    greedy: bool = field(init=False)  # the most likely token is always taken
+    penalises: bool = field(init=False)  # tokens seen before count
+    restricts: bool = field(init=False)  # single tokens are forbidden or favoured
 
-    @property
-    def greedy(self) -> bool:
-        """Whether the most likely token is always taken."""
-        return self.temperature < GREEDY_EPSILON
+    def __post_init__(self) -> None:
+        """Settle once what each step asks."""
+        object.__setattr__(self, "greedy", self.temperature < GREEDY_EPSILON)
+        penalties = (self.presence_penalty, self.frequency_penalty, self.repetition_penalty)
+        object.__setattr__(self, "penalises", penalties != (0.0, 0.0, 1.0))
+        restricts = self.allowed_token_ids is not None or bool(
+            self.bad_words or self.min_tokens or self.logit_bias
+        )
+        object.__setattr__(self, "restricts", restricts)
 
     @property
     def reads_output(self) -> bool:
         """Whether the tokens drawn so far count."""
         return self.penalises or bool(self.bad_words)
-
-    @property
-    def penalises(self) -> bool:
-        """Whether tokens seen before count."""
-        return (
-            self.presence_penalty != 0.0
-            or self.frequency_penalty != 0.0
-            or self.repetition_penalty != 1.0
-        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch import SequenceInput
+from .batch import StepItem
 from .sampling_spec import SamplingSpec
 
 Ints = NDArray[np.int64]
@@ -83,19 +83,36 @@ class SequenceTable:
             self._free_rows.append(sequence.row)
             sequence.row = None
 
-    def lay_out(self, batch: Sequence[SequenceInput]) -> StepLayout:
+    def lay_out(self, batch: Sequence[StepItem]) -> StepLayout:
         """The flat arrays of a step; new blocks go into the tables."""
         changes: list[tuple[int, int, Sequence[int]]] = []
-        rows = np.array([self._row_of(item, changes) for item in batch])
-        lengths = np.array([len(item.token_ids) for item in batch])
-        starts = np.array([item.start for item in batch])
-        firsts = np.cumsum(lengths) - lengths
-        total = int(lengths.sum())
-        token_ids = np.fromiter(
-            (token for item in batch for token in item.token_ids), np.int64, total
-        )
-        positions = np.arange(total) + np.repeat(starts - firsts, lengths)
-        blocks = self.tables[np.repeat(rows, lengths), positions // self._block_size]
+        row_list, length_list, start_list, known_ids, sampling = [], [], [], [], []
+        for index, item in enumerate(batch):
+            sequence = self._sequences[item.request_id]
+            if sequence.row is None:
+                sequence.row = self._free_rows.pop()
+            if item.new_block_ids:
+                end = item.first_block + len(item.new_block_ids)
+                self.tables[sequence.row, item.first_block : end] = item.new_block_ids
+                changes.append((sequence.row, item.first_block, item.new_block_ids))
+            token_ids_of = item.token_ids
+            row_list.append(sequence.row)
+            length_list.append(len(token_ids_of))
+            start_list.append(item.start)
+            known_ids += token_ids_of
+            if item.samples:
+                sampling.append(index)
+        rows, lengths, starts = np.array((row_list, length_list, start_list))
+        token_ids = np.array(known_ids)
+        total = len(known_ids)
+        if total == len(batch):  # one token each
+            firsts, positions, token_rows = np.arange(total), starts, rows
+        else:
+            firsts = np.cumsum(lengths) - lengths
+            positions = np.arange(total) + np.repeat(starts - firsts, lengths)
+            token_rows = np.repeat(rows, lengths)
+        indexes, offsets = np.divmod(positions, self._block_size)
+        blocks = self.tables[token_rows, indexes]
         return StepLayout(
             rows=rows,
             firsts=firsts,
@@ -103,17 +120,7 @@ class SequenceTable:
             contexts=starts + lengths,
             token_ids=token_ids,
             positions=positions,
-            slots=blocks * self._block_size + positions % self._block_size,
+            slots=blocks * self._block_size + offsets,
             changes=changes,
-            sampling=[i for i, item in enumerate(batch) if item.samples],
+            sampling=sampling,
         )
-
-    def _row_of(self, item: SequenceInput, changes: list[tuple[int, int, Sequence[int]]]) -> int:
-        sequence = self._sequences[item.request_id]
-        if sequence.row is None:
-            sequence.row = self._free_rows.pop()
-        if item.new_block_ids:
-            end = item.first_block + len(item.new_block_ids)
-            self.tables[sequence.row, item.first_block : end] = item.new_block_ids
-            changes.append((sequence.row, item.first_block, item.new_block_ids))
-        return sequence.row

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .batch import SampledToken, SequenceInput
+from .batch import SampledToken, StepItem
 from .sampler import Draw, SamplingRow
 from .sampling_spec import SamplingSpec
 from .sequences import RunningSequence, SequenceTable, StepLayout
@@ -28,17 +28,18 @@ class PendingTokens:
 
 
 def drawing_rows(
-    known: SequenceTable, batch: Sequence[SequenceInput], layout: StepLayout
+    known: SequenceTable, batch: Sequence[StepItem], layout: StepLayout
 ) -> tuple[list[RunningSequence], list[SamplingRow]]:
     """The sequences of a step that draw a token, and what the sampler is told of each."""
     sequences, rows = [], []
     for index in layout.sampling:
         item = batch[index]
-        sequence = known[item.request_id]
+        request_id = item.request_id
+        sequence = known[request_id]
         sequences.append(sequence)
         rows.append(
             SamplingRow(
-                item.request_id,
+                request_id,
                 sequence.spec,
                 item.start + len(item.token_ids),
                 sequence.prompt_token_ids,
@@ -62,7 +63,7 @@ class Runner(Protocol):
     def release_row(self, request_id: str) -> None:
         """Give up the row of a sequence that lost its blocks; it takes one when it runs again."""
 
-    def launch(self, batch: Sequence[SequenceInput]) -> PendingTokens:
+    def launch(self, batch: Sequence[StepItem]) -> PendingTokens:
         """Begin to compute a step; on a GPU this returns before it is computed."""
 
     def warm_up(self) -> None:

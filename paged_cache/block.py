@@ -9,9 +9,9 @@ from .block_hash import BlockHash
 class Block:
     """A fixed-size piece of KV memory. Made once by `BlockPool`, and changed by it alone.
 
-    `ref_count` is the number of block tables that hold the block; at 0 it is in the free list,
-    linked through `prev` and `next`. `block_hash` names the content of a full block that may be
-    shared, and is None for any other.
+    `ref_count` is the number of block tables that hold the block; at 0 it is free. `block_hash`
+    names the content of a full block that may be shared, and is None for any other. A free block
+    with content is linked into the eviction list through `prev` and `next`.
     """
 
     block_id: int

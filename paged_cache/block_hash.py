@@ -1,8 +1,9 @@
 """The name of a full block's content: a hash over all that decided it."""
 
-import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hashlib import sha256
+from struct import Struct
 
 BlockHash = bytes
 """A SHA-256 digest, 32 bytes."""
@@ -16,8 +17,15 @@ def hash_block(parent: BlockHash | None, token_ids: Sequence[int], extra: bytes 
     hash alone: who could make two blocks collide could read another's cache. Every part is of
     known length, so no two inputs share an encoding, and the value is the same on every machine.
     """
-    digest = sha256(b"\x00" if parent is None else b"\x01" + parent)
-    digest.update(struct.pack("<Q", len(extra)))
-    digest.update(extra)
-    digest.update(struct.pack(f"<{len(token_ids)}Q", *token_ids))
-    return digest.digest()
+    head = b"\x00" if parent is None else b"\x01" + parent
+    size = len(extra).to_bytes(8, "little") if extra else _NO_EXTRA
+    return sha256(head + size + extra + _packer(len(token_ids))(*token_ids)).digest()
+
+
+_NO_EXTRA = bytes(8)  # its length
+
+
+@lru_cache(maxsize=64)  # in a server all blocks have one size
+def _packer(num_tokens: int) -> Callable[..., bytes]:
+    """What writes so many token ids."""
+    return Struct(f"<{num_tokens}Q").pack

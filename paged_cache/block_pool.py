@@ -1,10 +1,10 @@
-"""Who holds which block: the one owner of reference counts, the free list and the prefix index."""
+"""Who holds which block: the one owner of reference counts, free blocks and the prefix index."""
 
 from collections.abc import Iterable, Sequence
 
 from .block import Block
 from .block_hash import BlockHash
-from .free_list import FreeList
+from .eviction_list import EvictionList
 from .prefix_index import PrefixIndex
 
 
@@ -17,9 +17,8 @@ class BlockPool:
 
     A block is either *used* (held by one or more block tables, `ref_count` of them) or *free*. A
     free block may still be *cached*: it keeps its content and its place in the prefix index until
-    it is taken for something else. Blocks are taken from the front of the free list. Those without
-    reusable content go back to the front, cached ones to the end, so that the least recently used
-    content is the first to be lost.
+    it is taken for something else. Blocks without content are taken first, the last one that came
+    back before the others; then cached ones, the least recently used first.
 
     Block 0 is the null block: never handed out, the target of padding writes. Every method but
     `reset_prefix_cache` and `check_integrity` is O(1) per block. Raises ValueError for fewer than
@@ -36,25 +35,23 @@ class BlockPool:
         self.num_evictions = 0
         self._blocks = usable
         self._index = PrefixIndex()
-        self._num_cached = 0
-        self._free = FreeList(anchor=null_block)
-        for block in usable:
-            self._free.append(block)
+        self._empty = usable[::-1]  # a stack of the free blocks without content
+        self._cached = EvictionList(anchor=null_block)  # those with content
 
     @property
     def num_free(self) -> int:
         """Blocks that can be taken now, cached ones included."""
-        return len(self._free)
+        return len(self._empty) + len(self._cached)
 
     @property
     def num_cached(self) -> int:
         """Free blocks that still hold reusable content."""
-        return self._num_cached
+        return len(self._cached)
 
     @property
     def num_used(self) -> int:
         """Blocks that some table holds."""
-        return self.num_usable - len(self._free)
+        return self.num_usable - self.num_free
 
     @property
     def usage(self) -> float:
@@ -64,24 +61,32 @@ class BlockPool:
     @property
     def free_block_ids(self) -> list[int]:
         """Ids of the free blocks in the order in which they will be taken. O(free blocks)."""
-        return [block.block_id for block in self._free]
+        return [block.block_id for block in (*reversed(self._empty), *self._cached)]
 
     def allocate(self, num_blocks: int) -> list[Block]:
-        """Take blocks from the front of the free list; content cached in them is lost.
+        """Take free blocks; content that is cached in them is lost.
 
         Raises NoFreeBlocksError, with nothing changed, if fewer are free.
         """
-        if num_blocks > self.num_free:
-            raise NoFreeBlocksError(f"{num_blocks} blocks asked for, {self.num_free} are free")
-        taken = []
-        for _ in range(num_blocks):
-            block = self._free.pop()
-            if block.block_hash is not None:
-                self._num_cached -= 1
-                self.num_evictions += 1
-                self._forget_content(block)
+        empty = self._empty
+        if num_blocks == 1 and empty:  # what decoding asks for
+            block = empty.pop()
             block.ref_count = 1
-            taken.append(block)
+            return [block]
+        num_kept = len(empty) - num_blocks
+        if num_kept >= 0:
+            taken = empty[num_kept:]
+            del empty[num_kept:]
+            taken.reverse()
+        else:
+            if -num_kept > len(self._cached):
+                raise NoFreeBlocksError(f"{num_blocks} blocks asked for, {self.num_free} are free")
+            taken = empty[::-1]
+            empty.clear()
+            for _ in range(-num_kept):
+                taken.append(self._evict())
+        for block in taken:
+            block.ref_count = 1
         return taken
 
     def touch(self, blocks: Iterable[Block]) -> None:
@@ -89,8 +94,7 @@ class BlockPool:
         for block in blocks:
             assert block.block_hash is not None, f"{block} is not shareable"
             if block.ref_count == 0:
-                self._free.remove(block)
-                self._num_cached -= 1
+                self._cached.remove(block)
             block.ref_count += 1
 
     def release(self, blocks: Iterable[Block]) -> None:
@@ -100,15 +104,15 @@ class BlockPool:
         without which the tail could not be found.
         """
         for block in blocks:
-            assert block.ref_count > 0, f"{block} is released but not held"
-            block.ref_count -= 1
-            if block.ref_count > 0:
+            ref_count = block.ref_count - 1
+            assert ref_count >= 0, f"{block} is released but not held"
+            block.ref_count = ref_count
+            if ref_count > 0:
                 continue
             if block.block_hash is None:
-                self._free.prepend(block)
+                self._empty.append(block)
             else:
-                self._free.append(block)
-                self._num_cached += 1
+                self._cached.append(block)
 
     def register(self, block: Block, block_hash: BlockHash) -> None:
         """Let others find a full block by its content. It must not be written again."""
@@ -137,9 +141,8 @@ class BlockPool:
             return
         self._forget_content(block)
         if block.ref_count == 0:
-            self._num_cached -= 1
-            self._free.remove(block)
-            self._free.prepend(block)
+            self._cached.remove(block)
+            self._empty.append(block)
 
     def reset_prefix_cache(self) -> bool:
         """Forget all cached content. Returns False, with nothing changed, while blocks are used."""
@@ -148,20 +151,32 @@ class BlockPool:
         for block in self._index:
             block.block_hash = None
         self._index.clear()
-        self._num_cached = 0
+        cached = list(self._cached)
+        for block in cached:
+            self._cached.remove(block)
+        self._empty = cached[::-1] + self._empty  # the order in which they are taken stays
         return True
 
     def check_integrity(self) -> None:
         """Assert that the books agree with each other. O(blocks): for tests and idle moments."""
-        free = {block.block_id for block in self._free}
-        assert len(free) == len(self._free), "the free list holds a block twice"
+        cached = [block.block_id for block in self._cached]
+        assert len(cached) == len(self._cached), "the eviction list has lost count"
+        free = {*cached, *(block.block_id for block in self._empty)}
+        assert len(free) == self.num_free, "a block is free twice"
         assert free == {block.block_id for block in self._blocks if block.ref_count == 0}
         assert all(block.ref_count >= 0 for block in self._blocks)
         indexed = {block.block_id for block in self._index}
         assert len(indexed) == len(self._index), "the index holds a block twice"
         assert indexed == {b.block_id for b in self._blocks if b.block_hash is not None}
-        assert self._num_cached == len(free & indexed)
+        assert set(cached) == free & indexed
         assert self.null_block.ref_count == 0 and self.null_block.block_hash is None
+
+    def _evict(self) -> Block:
+        """Take the block whose content was not used for longest."""
+        block = self._cached.pop()
+        self.num_evictions += 1
+        self._forget_content(block)
+        return block
 
     def _forget_content(self, block: Block) -> None:
         self._index.remove(block)

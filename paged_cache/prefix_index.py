@@ -40,14 +40,16 @@ class PrefixIndex:
         """Take this block out; others with the same content stay."""
         block_hash = block.block_hash
         assert block_hash is not None
-        duplicates = self._duplicates.get(block_hash, {})
-        if self._first[block_hash] is not block:
-            del duplicates[block.block_id]
-        elif duplicates:
+        duplicates = self._duplicates.get(block_hash)
+        if duplicates is None:
+            first = self._first.pop(block_hash)
+            assert first is block
+            return
+        if self._first[block_hash] is block:
             self._first[block_hash] = duplicates.pop(next(iter(duplicates)))
         else:
-            del self._first[block_hash]
-        if block_hash in self._duplicates and not duplicates:
+            del duplicates[block.block_id]
+        if not duplicates:
             del self._duplicates[block_hash]
 
     def clear(self) -> None:

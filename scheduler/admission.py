@@ -38,7 +38,7 @@ class Admission:
         max_prefix_blocks = self._limit_prefix(request)
         prefix = self._pool.longest_prefix(request.table.hashes, max_prefix_blocks)
         num_new_blocks = count_blocks(request.num_tokens, self._block_size) - len(prefix)
-        # A free block of the prefix is not new, but it leaves the free list all the same.
+        # A free block of the prefix is not new, but one block fewer is free all the same.
         num_free_hits = sum(block.ref_count == 0 for block in prefix)
         num_blocks_needed = num_new_blocks + num_free_hits + num_reserved
         if num_blocks_needed > self._pool.num_free:

@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from .request import FinishReason
 
 PENDING = -1
 """Stands in `token_ids` for a token that a step in flight samples: the device alone knows it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduledRequest:
+# Each request of each step takes one of these and a `RequestUpdate`. A msgspec struct is made in a
+# tenth of the time of a frozen dataclass; it is in no cycle, so garbage collection passes it over.
+class ScheduledRequest(msgspec.Struct, frozen=True, gc=False):
     """One request's share of a step.
 
     `token_ids` are to be computed now; `token_ids[0]` stands at position `start`, which is also the
@@ -26,6 +29,21 @@ class ScheduledRequest:
     first_block: int
     new_block_ids: list[int]
     samples: bool
+
+
+class RequestUpdate(msgspec.Struct, frozen=True, gc=False):
+    """What a step brought to one request that sampled in it.
+
+    `token_ids` are the new tokens, the one that stopped the request included. `stop_reason` is the
+    stop token's id, or None if the end-of-sequence token or a length limit ended it.
+    `num_cached_tokens` is the prefix hit of the first admission.
+    """
+
+    request_id: str
+    token_ids: list[int]
+    finish_reason: FinishReason | None
+    stop_reason: int | None
+    num_cached_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +64,3 @@ class Batch:
     prefix_query_tokens: int
     prefix_hit_tokens: int
     recomputed_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class RequestUpdate:
-    """What a step brought to one request that sampled in it.
-
-    `token_ids` are the new tokens, the one that stopped the request included. `stop_reason` is the
-    stop token's id, or None if the end-of-sequence token or a length limit ended it.
-    `num_cached_tokens` is the prefix hit of the first admission.
-    """
-
-    request_id: str
-    token_ids: list[int]
-    finish_reason: FinishReason | None
-    stop_reason: int | None
-    num_cached_tokens: int

@@ -7,13 +7,28 @@ from .request import Request
 class BatchBuilder:
     """Collects what runs in one step and counts it against the token budget."""
 
+    __slots__ = (
+        "_max_num_tokens",
+        "_num_prompt_tokens",
+        "_prefix_hit_tokens",
+        "_prefix_query_tokens",
+        "_recomputed_tokens",
+        "admitted",
+        "preempted",
+        "prefills",
+        "requests",
+        "scheduled",
+        "tokens_left",
+    )
+
     def __init__(self, max_num_tokens: int) -> None:
         self.tokens_left = max_num_tokens
         self.preempted: list[str] = []
         self.admitted: list[str] = []
+        self.scheduled: list[ScheduledRequest] = []
         self.requests: list[Request] = []  # one for each that is scheduled
-        self._scheduled: list[ScheduledRequest] = []
-        self._num_tokens = 0
+        self.prefills: list[Request] = []  # running, and more than one token is to be computed
+        self._max_num_tokens = max_num_tokens
         self._num_prompt_tokens = 0
         self._prefix_query_tokens = 0
         self._prefix_hit_tokens = 0
@@ -27,7 +42,7 @@ class BatchBuilder:
         token_ids = request.token_ids[start:end]
         token_ids.extend([PENDING] * (num_tokens - len(token_ids)))
         self.requests.append(request)
-        self._scheduled.append(
+        self.scheduled.append(
             ScheduledRequest(
                 request_id=request.request_id,
                 token_ids=token_ids,
@@ -38,8 +53,11 @@ class BatchBuilder:
             )
         )
         self.tokens_left -= num_tokens
-        self._num_tokens += num_tokens
-        first_new_token = min(max(start, request.num_ever_computed_tokens), end)
+        self.count_origin(request, start, end)
+
+    def count_origin(self, request: Request, start: int, end: int) -> None:
+        """Note which of the tokens `start` to `end` (exclusive) were not sampled just now."""
+        first_new_token = min(max(start, request.num_lost_tokens), end)
         self._recomputed_tokens += first_new_token - start
         self._num_prompt_tokens += max(0, min(end, request.num_prompt_tokens) - first_new_token)
 
@@ -51,10 +69,10 @@ class BatchBuilder:
     def build(self) -> Batch:
         """The finished step."""
         return Batch(
-            scheduled=tuple(self._scheduled),
+            scheduled=tuple(self.scheduled),
             preempted=tuple(self.preempted),
             admitted=tuple(self.admitted),
-            num_tokens=self._num_tokens,
+            num_tokens=self._max_num_tokens - self.tokens_left,
             num_prompt_tokens=self._num_prompt_tokens,
             prefix_query_tokens=self._prefix_query_tokens,
             prefix_hit_tokens=self._prefix_hit_tokens,

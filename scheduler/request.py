@@ -69,8 +69,8 @@ class StopRule:
 class Request:
     """One sequence to continue. Made by the engine, then changed by the scheduler alone.
 
-    There is no prefill and no decode: `num_computed_tokens` chases the number of tokens. Some of
-    these may be pending: a step in flight samples them, and only the device knows them so far.
+    There is no prefill and no decode: `num_computed_tokens` chases `num_tokens`. Some of these may
+    be pending: a step in flight samples them, and only the device knows them so far.
     `reads_output` says that sampling looks at the tokens sampled before (penalties, say), so none
     of them may be pending then. `hash_extra` is all that decides the content of its blocks besides
     the tokens (model, LoRA, tenant salt). `use_prefix_cache=False` keeps it from reading cached
@@ -80,14 +80,16 @@ class Request:
 
     __slots__ = (
         "__weakref__",
+        "ending_token_ids",
         "key",
+        "max_num_tokens",
         "num_announced_blocks",
         "num_cached_tokens",
         "num_computed_tokens",
-        "num_ever_computed_tokens",
-        "num_pending_tokens",
+        "num_lost_tokens",
         "num_preemptions",
         "num_prompt_tokens",
+        "num_tokens",
         "reads_output",
         "request_id",
         "status",
@@ -118,17 +120,21 @@ class Request:
         self.token_ids = list(prompt_token_ids)  # prompt, then output
         self.table = BlockTable(hash_extra)
         self.num_prompt_tokens = len(self.token_ids)
+        self.max_num_tokens = min(  # with so many it ends
+            self.num_prompt_tokens + stop_rule.max_tokens, stop_rule.max_total_tokens
+        )
+        self.ending_token_ids = stop_rule.eos_token_ids | stop_rule.stop_token_ids
+        self.num_tokens = self.num_prompt_tokens  # known (prompt and output so far) and pending
         self.num_computed_tokens = 0
-        self.num_pending_tokens = 0
-        self.num_ever_computed_tokens = 0  # the most that num_computed_tokens has been
+        self.num_lost_tokens = 0  # the most that were computed when it was preempted
         self.num_announced_blocks = 0  # blocks of the table that a batch has told the runner of
         self.num_cached_tokens = 0  # prefix hit of the first admission
         self.num_preemptions = 0
 
     @property
-    def num_tokens(self) -> int:
-        """Known tokens (prompt and output so far) and pending ones."""
-        return len(self.token_ids) + self.num_pending_tokens
+    def num_pending_tokens(self) -> int:
+        """Tokens that a step in flight samples."""
+        return self.num_tokens - len(self.token_ids)
 
     @property
     def num_output_tokens(self) -> int:
@@ -139,11 +145,3 @@ class Request:
     def num_uncomputed_tokens(self) -> int:
         """Tokens whose keys and values are not in the cache yet."""
         return self.num_tokens - self.num_computed_tokens
-
-    @property
-    def is_at_limit(self) -> bool:
-        """Whether the pending tokens reach a length limit, so that no more are wanted."""
-        rule = self.stop_rule
-        return self.num_pending_tokens > 0 and (
-            self.num_output_tokens >= rule.max_tokens or self.num_tokens >= rule.max_total_tokens
-        )

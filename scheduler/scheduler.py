@@ -11,10 +11,11 @@ from typing import Literal
 
 from ..paged_cache import Block, BlockPool
 from .admission import Admission
-from .batch import Batch, RequestUpdate
+from .batch import PENDING, Batch, RequestUpdate, ScheduledRequest
 from .batch_builder import BatchBuilder
 from .feasibility import check_feasible
 from .in_flight import MAX_IN_FLIGHT, StepInFlight, StepsInFlight
+from .registration import Registration
 from .request import Request, RequestStatus, SchedulingKey
 from .waiting_queue import WaitingQueue
 
@@ -65,7 +66,7 @@ class Scheduler:
         self._arrivals = count(1)
         self._admission = Admission(pool, block_size)
         self._in_flight = StepsInFlight()
-        self._filled: list[Block] = []  # by the step that is being put together
+        self._registration = Registration(pool, block_size)
         self.num_preemptions = 0
         self.num_recomputed_tokens = 0
         self.set_token_budget(max_num_batched_tokens)
@@ -83,11 +84,12 @@ class Scheduler:
         """
         if len(self._in_flight) == MAX_IN_FLIGHT:
             return False
-        num_blocks_needed = 0
+        block_size, num_blocks_needed = self._block_size, 0
         for request in self._running:
-            if request.num_pending_tokens and request.reads_output:
+            if request.reads_output and request.num_pending_tokens:
                 return False
-            num_blocks_needed += not request.is_at_limit and self._lacks_block(request)
+            if request.num_computed_tokens % block_size == 0 and self._lacks_block(request):
+                num_blocks_needed += request.num_tokens < request.max_num_tokens
         return num_blocks_needed <= self._pool.num_free
 
     @property
@@ -149,11 +151,9 @@ class Scheduler:
             self._admit_waiting(step)
         batch = step.build()
         self.num_recomputed_tokens += batch.recomputed_tokens
-        for item, request in zip(batch.scheduled, step.requests, strict=True):
-            request.num_pending_tokens += item.samples
         if batch.scheduled:
-            self._in_flight.launch(StepInFlight(batch, step.requests, self._filled))
-            self._filled = []
+            filled = self._registration.take_filled()
+            self._in_flight.launch(StepInFlight(batch, step.requests, filled))
         return batch
 
     def update(self, batch: Batch, sampled: Mapping[str, int]) -> list[RequestUpdate]:
@@ -165,20 +165,24 @@ class Scheduler:
             return []
         step = self._in_flight.land(batch)
         self._pool.release(step.given_up)
+        step_ahead = self._in_flight.newest if self._pool.enable_prefix_caching else None
+        running = RequestStatus.RUNNING  # an enum's attribute is slow to read
         updates = []
         for item, request in zip(batch.scheduled, step.requests, strict=True):
-            if request.status is not RequestStatus.RUNNING or not item.samples:
+            if request.status is not running or not item.samples:
                 continue
             token_id = sampled[item.request_id]
-            request.token_ids.append(token_id)
-            request.num_pending_tokens -= 1
-            self._register_known_block(request)
-            num_known = len(request.token_ids)
-            finish = request.stop_rule.check(
-                token_id, num_known - request.num_prompt_tokens, num_known
-            )
-            if finish is not None:
-                self._end_running(request)
+            token_ids = request.token_ids
+            token_ids.append(token_id)
+            num_known = len(token_ids)
+            if step_ahead is not None:
+                self._registration.register_known(request, step_ahead)
+            finish = None
+            if num_known >= request.max_num_tokens or token_id in request.ending_token_ids:
+                num_output_tokens = num_known - request.num_prompt_tokens
+                finish = request.stop_rule.check(token_id, num_output_tokens, num_known)
+                if finish is not None:
+                    self._end_running(request)
             updates.append(
                 RequestUpdate(
                     request_id=item.request_id,
@@ -212,7 +216,7 @@ class Scheduler:
         step = self._withdraw(batch)
         assert len(self._in_flight) == 0
         for item, request in zip(batch.scheduled, step.requests, strict=True):
-            request.num_pending_tokens -= item.samples
+            request.num_tokens -= item.samples
         sent_back = self._running[::-1]
         for request in sent_back:
             self._send_back(request)
@@ -232,24 +236,52 @@ class Scheduler:
         """One token for every running request that lacks just one, before any prompt takes its.
 
         Long prompts thus never starve decodes. The walk is in key order and the victim is always
-        the last, so a request scheduled in this step is never preempted in it.
+        the last, so a request scheduled in this step is never preempted in it. Scheduling
+        spends most of its time here, so the loop spells out what `_compute` does for one token.
         """
-        index = 0
-        while index < len(self._running):  # which preemption shortens from the end
-            request = self._running[index]
-            index += 1
-            if request.num_uncomputed_tokens != 1 or request.is_at_limit:
+        block_size, scheduled, requests = self._block_size, step.scheduled, step.requests
+        is_caching = self._pool.enable_prefix_caching
+        for request in self._running:  # which preemption shortens from the end
+            start = request.num_computed_tokens
+            end = start + 1
+            if request.num_tokens > end:
+                step.prefills.append(request)
                 continue
-            if self._make_room(request, step):
-                self._compute(request, 1, step)
+            if end >= request.max_num_tokens:  # it ends with its pending token
+                continue
+            new_block_ids: list[int] = []
+            if start % block_size == 0 and self._lacks_block(request):
+                if not self._make_room(request, step):
+                    continue
+                new_block_ids = [request.table.blocks[-1].block_id]
+            token_ids = request.token_ids
+            requests.append(request)
+            scheduled.append(
+                ScheduledRequest(
+                    request_id=request.request_id,
+                    token_ids=[token_ids[start] if start < len(token_ids) else PENDING],
+                    start=start,
+                    first_block=request.num_announced_blocks,
+                    new_block_ids=new_block_ids,
+                    samples=True,
+                )
+            )
+            if new_block_ids:
+                request.num_announced_blocks += 1
+            if start < request.num_prompt_tokens or start < request.num_lost_tokens:
+                step.count_origin(request, start, end)
+            request.num_computed_tokens = end
+            request.num_tokens = end + 1
+            if is_caching and end % block_size == 0:
+                self._registration.register_filled(request, start, end)
+        step.tokens_left -= len(scheduled)
 
     def _schedule_prefills(self, step: BatchBuilder) -> None:
         """Share what is left of the budget among running prompts. They have all their blocks."""
-        for request in self._running:
+        for request in step.prefills:
             if step.tokens_left == 0:
                 break
-            if request.num_uncomputed_tokens > 0 and not request.is_at_limit:
-                self._compute(request, self._choose_chunk(request, step), step)
+            self._compute(request, self._choose_chunk(request, step), step)
 
     def _admit_waiting(self, step: BatchBuilder) -> None:
         """Admit from the head of the queue; nobody passes one that does not fit."""
@@ -262,9 +294,7 @@ class Scheduler:
     # Room for a sampled token, by preemption if need be.
 
     def _make_room(self, request: Request, step: BatchBuilder) -> bool:
-        """See that the request's next token has a slot. False if that cost the request itself."""
-        if not self._lacks_block(request):
-            return True
+        """Add a block to the request's table. False if that cost the request itself."""
         while self._pool.num_free == 0:
             assert len(self._in_flight) == 0, "a step in flight writes the victim's blocks"
             victim = self._running[-1]
@@ -289,6 +319,7 @@ class Scheduler:
         assert request.num_pending_tokens == 0
         self._stop_running(request)
         request.status = RequestStatus.PREEMPTED
+        request.num_lost_tokens = max(request.num_lost_tokens, request.num_computed_tokens)
         request.num_computed_tokens = 0
         request.num_announced_blocks = 0
         self._waiting.push(request)
@@ -326,36 +357,10 @@ class Scheduler:
         start = request.num_computed_tokens
         end = start + num_tokens
         request.num_computed_tokens = end
-        request.num_ever_computed_tokens = max(request.num_ever_computed_tokens, end)
+        request.num_tokens += end == request.num_tokens  # what it samples is pending
         request.num_announced_blocks = len(request.table.blocks)
         if self._pool.enable_prefix_caching:
-            self._register_filled_blocks(request, start, end)
-
-    def _register_filled_blocks(self, request: Request, start: int, end: int) -> None:
-        """Enter the blocks that tokens `start` to `end` (exclusive) fill into the prefix index.
-
-        A block with a pending token has no name yet: `_register_known_block` will give it one.
-        """
-        table = request.table
-        table.hash_full_blocks(request.token_ids, self._block_size)
-        num_known = min(end, len(request.token_ids))
-        for index in range(start // self._block_size, num_known // self._block_size):
-            self._pool.register(table.blocks[index], table.hashes[index])
-            self._filled.append(table.blocks[index])
-
-    def _register_known_block(self, request: Request) -> None:
-        """Enter the block that the newest token fills, if a step ahead computes that token."""
-        num_known = len(request.token_ids)
-        is_full = num_known % self._block_size == 0
-        step = self._in_flight.newest
-        if step is None or not is_full or request.num_computed_tokens < num_known:
-            return
-        if self._pool.enable_prefix_caching:
-            table = request.table
-            table.hash_full_blocks(request.token_ids, self._block_size)
-            block = table.blocks[num_known // self._block_size - 1]
-            self._pool.register(block, table.hashes[-1])
-            step.filled.append(block)
+            self._registration.register_filled(request, start, end)
 
     # Ends.
 

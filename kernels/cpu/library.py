@@ -77,10 +77,22 @@ class LayerStruct(Structure):
     ]
 
 
+class EmbeddingStruct(Structure):
+    """embedding_t."""
+
+    _fields_ = [
+        ("weights", c_void_p),
+        ("scales", c_void_p),
+        ("minimums", c_void_p),
+        ("kind", c_int32),
+    ]
+
+
 class ModelStruct(Structure):
     """model_t."""
 
     _fields_ = [
+        ("embedding", EmbeddingStruct),
         ("layers", POINTER(LayerStruct)),
         ("norm", c_void_p),
         ("cos", c_void_p),
@@ -100,7 +112,7 @@ class StepStruct(Structure):
     """step_t."""
 
     _fields_ = [
-        ("residual", c_void_p),
+        ("token_ids", c_void_p),
         ("positions", c_void_p),
         ("slots", c_void_p),
         ("rows", c_void_p),

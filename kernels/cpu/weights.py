@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 
 from ..quantised import GROUP, Int4Weight, Int8Weight
-from .library import BFLOAT16, FLOAT32, INT4, INT8, PANEL, Library, LinearStruct
+from .library import (
+    BFLOAT16,
+    FLOAT32,
+    INT4,
+    INT8,
+    PANEL,
+    EmbeddingStruct,
+    Library,
+    LinearStruct,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +38,23 @@ class PackedWeight:
             *self.shape,
             self.kind,
         )
+
+
+def embedding_struct(weight: Tensor | Int4Weight | Int8Weight) -> EmbeddingStruct:
+    """What C reads of an embedding [vocab, hidden]; it borrows contiguous tensors.
+
+    Dense ones are float32 or bfloat16.
+    """
+    if isinstance(weight, Tensor):
+        if not weight.is_contiguous() or weight.dtype not in (torch.float32, torch.bfloat16):
+            raise ValueError(f"an embedding must be float32 or bfloat16, got {weight.dtype}")
+        kind = FLOAT32 if weight.dtype is torch.float32 else BFLOAT16
+        return EmbeddingStruct(weight.data_ptr(), None, None, kind)
+    if isinstance(weight, Int8Weight):
+        return EmbeddingStruct(weight.values.data_ptr(), weight.scales.data_ptr(), None, INT8)
+    return EmbeddingStruct(
+        weight.packed.data_ptr(), weight.scales.data_ptr(), weight.minimums.data_ptr(), INT4
+    )
 
 
 def pack(library: Library, weight: Tensor | Int4Weight | Int8Weight) -> PackedWeight:

@@ -210,6 +210,6 @@ def test_integrity_check_finds_books_that_disagree(breakage):
     elif breakage == "hash":
         block.block_hash = hash_block(None, [1])
     else:
-        pool._free.append(block)
+        pool._empty.append(block)
     with pytest.raises(AssertionError):
         pool.check_integrity()

@@ -93,7 +93,7 @@ def test_a_half_computed_prompt_gives_way_to_an_older_decode(make_bench, count_t
     batch = bench.step()
     assert count_tokens(batch) == {"b": 40}
     assert (batch.recomputed_tokens, batch.num_prompt_tokens) == (8, 32)
-    assert second.num_ever_computed_tokens == 40
+    assert (second.num_lost_tokens, second.num_computed_tokens) == (8, 40)
 
 
 def test_nobody_is_admitted_in_a_step_that_preempts(make_bench):

@@ -102,6 +102,20 @@ def test_queue_length_does_not_matter_when_one_is_admitted(make_bench):
     assert costs[0] == costs[1]
 
 
+def test_one_more_decoding_request_costs_a_handful_of_calls(make_bench):
+    costs = []
+    for num_running in (4, 12):
+        bench = make_bench(100, BLOCK_SIZE)
+        for index in range(num_running):
+            bench.add(f"r{index}", 20)
+        bench.step()
+        costs.append(count_step(bench))
+    for few, many in zip(*costs, strict=True):  # schedule(), then update()
+        calls, lines = ((more - less) / 8 for less, more in zip(few, many, strict=True))
+        assert calls <= 5
+        assert lines <= 30
+
+
 # Within a block; the token that fills a block, which is then hashed and registered; the token that
 # needs a new block.
 @pytest.mark.parametrize("offset", [5, 15, 0])

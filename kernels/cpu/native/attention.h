@@ -30,24 +30,41 @@ typedef struct {
     float query[MAX_ROWS * MAX_HEAD_DIM];             /* scaled, [rows][padded_dim] */
 } tile_t;
 
-/* KEYS keys from `first` on as [head_dim][KEYS], in place if they lie so, else in `scratch`. */
-static const float *gather_keys(const tile_t *tile, int64_t first, float *scratch)
+/* Keys or values of KEYS tokens: keys [head_dim][stride], values [KEYS][stride]. */
+typedef struct {
+    const void *from;
+    int64_t stride;
+    int32_t kind;
+} part_t;
+
+INLINE vf load_part(const int kind, const part_t *part, int64_t at)
+{
+    return kind == KV_FLOAT32 ? load((const float *)part->from + at)
+                              : load_bfloat16((const uint16_t *)part->from + at);
+}
+
+/* Whether bfloat16 is widened by each row that reads it, instead of once for all in `scratch`. */
+INLINE int widens_late(const tile_t *tile) { return tile->num_rows <= 4; }
+
+/* KEYS keys from `first` on, in place if they lie together, else in `scratch`. */
+static part_t gather_keys(const tile_t *tile, int64_t first, float *scratch)
 {
     const cache_t *cache = tile->cache;
     int64_t size = cache->block_size, width = tile->head_dim;
+    const part_t gathered = {scratch, KEYS, KV_FLOAT32};
     if (size % KEYS == 0) {
         int64_t place = tile->table[first / size] * tile->kv_heads + tile->kv_head;
         int64_t at = place * width * size + first % size;
-        if (cache->kind == KV_FLOAT32 && size == KEYS)
-            return (const float *)cache->keys + at;
+        if (cache->kind == KV_FLOAT32)
+            return (part_t){(const float *)cache->keys + at, size, KV_FLOAT32};
+        if (widens_late(tile))
+            return (part_t){(const uint16_t *)cache->keys + at, size, KV_BFLOAT16};
         for (int64_t d = 0; d < width; d++)
             for (int v = 0; v < PER_KEYS; v++) {
-                int64_t from = at + d * size + v * WIDTH;
-                store(scratch + d * KEYS + v * WIDTH,
-                      cache->kind == KV_FLOAT32 ? load((const float *)cache->keys + from)
-                                                : load_bfloat16((const uint16_t *)cache->keys + from));
+                const uint16_t *from = (const uint16_t *)cache->keys + at + d * size + v * WIDTH;
+                store(scratch + d * KEYS + v * WIDTH, load_bfloat16(from));
             }
-        return scratch;
+        return gathered;
     }
     int64_t newest = tile->positions[tile->num_rows - 1]; /* blocks beyond it have no entry */
     for (int64_t j = 0; j < KEYS; j++) {
@@ -65,17 +82,21 @@ static const float *gather_keys(const tile_t *tile, int64_t first, float *scratc
             scratch[d * KEYS + j] = value;
         }
     }
-    return scratch;
+    return gathered;
 }
 
-/* `count` values from `first` on as [KEYS][padded_dim], in place if they lie so. */
-static const float *gather_values(const tile_t *tile, int64_t first, int64_t count, float *scratch)
+/* `count` values from `first` on, in place if they lie together and fill whole vectors. */
+static part_t gather_values(const tile_t *tile, int64_t first, int64_t count, float *scratch)
 {
     const cache_t *cache = tile->cache;
     int64_t size = cache->block_size, width = tile->head_dim;
-    if (cache->kind == KV_FLOAT32 && size % KEYS == 0 && width == tile->padded_dim) {
+    if (size % KEYS == 0 && width == tile->padded_dim) {
         int64_t place = tile->table[first / size] * tile->kv_heads + tile->kv_head;
-        return (const float *)cache->values + (place * size + first % size) * width;
+        int64_t at = (place * size + first % size) * width;
+        if (cache->kind == KV_FLOAT32)
+            return (part_t){(const float *)cache->values + at, width, KV_FLOAT32};
+        if (widens_late(tile))
+            return (part_t){(const uint16_t *)cache->values + at, width, KV_BFLOAT16};
     }
     for (int64_t j = 0; j < count; j++) {
         int64_t key = first + j;
@@ -98,28 +119,47 @@ static const float *gather_values(const tile_t *tile, int64_t first, int64_t cou
         for (; d < tile->padded_dim; d++)
             to[d] = 0;
     }
-    return scratch;
+    return (part_t){scratch, tile->padded_dim, KV_FLOAT32};
+}
+
+/* Blocks lie anywhere, so no processor foresees the next one; its bytes are asked for early. */
+static void prefetch(const tile_t *tile, int64_t first)
+{
+    const cache_t *cache = tile->cache;
+    int64_t size = cache->block_size, bytes = cache->kind == KV_FLOAT32 ? 4 : 2;
+    int64_t place = tile->table[first / size] * tile->kv_heads + tile->kv_head;
+    int64_t block = size * tile->head_dim * bytes;
+    const char *keys = (const char *)cache->keys + place * block;
+    const char *values = (const char *)cache->values + place * block;
+    for (int64_t at = 0; at < block && size == KEYS; at += 64) {
+        __builtin_prefetch(keys + at);
+        __builtin_prefetch(values + at);
+    }
 }
 
 /* Scores of `count` rows against KEYS keys. */
-INLINE void score_rows(const int count, const tile_t *tile, int64_t row, const float *keys,
-                       vf scores[][PER_KEYS])
+INLINE void score_rows(const int count, const int kind, const tile_t *tile, int64_t row,
+                       const part_t *keys, vf scores[][PER_KEYS])
 {
     const float *query = tile->query + row * tile->padded_dim;
     for (int r = 0; r < count; r++)
         for (int v = 0; v < PER_KEYS; v++)
             scores[r][v] = splat(0.0f);
-    for (int64_t d = 0; d < tile->head_dim; d++)
+    for (int64_t d = 0; d < tile->head_dim; d++) {
+        vf key[PER_KEYS];
+        for (int v = 0; v < PER_KEYS; v++)
+            key[v] = load_part(kind, keys, d * keys->stride + v * WIDTH);
         for (int r = 0; r < count; r++)
             for (int v = 0; v < PER_KEYS; v++)
-                scores[r][v] = splat(query[r * tile->padded_dim + d]) *
-                                   load(keys + d * KEYS + v * WIDTH) +
-                               scores[r][v];
+                scores[r][v] = multiply_add(splat(query[r * tile->padded_dim + d]), key[v],
+                                            scores[r][v]);
+    }
 }
 
 /* Add the weighted values of `present` keys to the outputs of `count` rows. */
-INLINE void add_values(const int count, const tile_t *tile, int64_t present, const float *values,
-                       const float *weights, const float *decay, float *output)
+INLINE void add_values(const int count, const int kind, const tile_t *tile, int64_t present,
+                       const part_t *values, const float *weights, const float *decay,
+                       float *output)
 {
     int64_t width = tile->padded_dim;
     for (int64_t d = 0; d < width; d += WIDTH * PER_KEYS) {
@@ -129,12 +169,15 @@ INLINE void add_values(const int count, const tile_t *tile, int64_t present, con
             for (int r = 0; r < count; r++)
                 for (int v = 0; v < PER_KEYS; v++)
                     sums[r][v] = load(output + r * width + d + v * WIDTH) * splat(decay[r]);
-            for (int64_t j = 0; j < present; j++)
+            for (int64_t j = 0; j < present; j++) {
+                vf value[PER_KEYS];
+                for (int v = 0; v < PER_KEYS; v++)
+                    value[v] = load_part(kind, values, j * values->stride + d + v * WIDTH);
                 for (int r = 0; r < count; r++)
                     for (int v = 0; v < PER_KEYS; v++)
-                        sums[r][v] = splat(weights[r * KEYS + j]) *
-                                         load(values + j * width + d + v * WIDTH) +
-                                     sums[r][v];
+                        sums[r][v] =
+                            multiply_add(splat(weights[r * KEYS + j]), value[v], sums[r][v]);
+            }
             for (int r = 0; r < count; r++)
                 for (int v = 0; v < PER_KEYS; v++)
                     store(output + r * width + d + v * WIDTH, sums[r][v]);
@@ -142,7 +185,8 @@ INLINE void add_values(const int count, const tile_t *tile, int64_t present, con
             for (int r = 0; r < count; r++) {
                 vf one = load(output + r * width + d) * splat(decay[r]);
                 for (int64_t j = 0; j < present; j++)
-                    one = splat(weights[r * KEYS + j]) * load(values + j * width + d) + one;
+                    one = multiply_add(splat(weights[r * KEYS + j]),
+                                       load_part(kind, values, j * values->stride + d), one);
                 store(output + r * width + d, one);
             }
         }
@@ -150,12 +194,15 @@ INLINE void add_values(const int count, const tile_t *tile, int64_t present, con
 }
 
 INLINE void attend_rows(const int count, const tile_t *tile, int64_t row, int64_t first,
-                        int64_t present, const float *keys, const float *values, weight_t *state,
-                        float *output)
+                        int64_t present, const part_t *keys, const part_t *values,
+                        weight_t *state, float *output)
 {
     vf scores[4][PER_KEYS], places[PER_KEYS];
     float weights[4 * KEYS], decay[4];
-    score_rows(count, tile, row, keys, scores);
+    if (keys->kind == KV_FLOAT32)
+        score_rows(count, KV_FLOAT32, tile, row, keys, scores);
+    else
+        score_rows(count, KV_BFLOAT16, tile, row, keys, scores);
     for (int v = 0; v < PER_KEYS; v++)
         for (int i = 0; i < WIDTH; i++)
             places[v][i] = (float)(v * WIDTH + i);
@@ -177,8 +224,11 @@ INLINE void attend_rows(const int count, const tile_t *tile, int64_t row, int64_
             memset(weights + r * KEYS, 0, KEYS * 4);
             continue;
         }
-        vf change = vexp(splat(state[r].most - most));
-        decay[r] = change[0];
+        decay[r] = 1;
+        if (most != state[r].most) {
+            vf change = vexp(splat(state[r].most - most));
+            decay[r] = change[0];
+        }
         vf total = splat(0.0f);
         for (int v = 0; v < PER_KEYS; v++) {
             vf weight = vexp(scores[r][v] - splat(most));
@@ -188,7 +238,10 @@ INLINE void attend_rows(const int count, const tile_t *tile, int64_t row, int64_
         state[r].most = most;
         state[r].total = state[r].total * decay[r] + sum(total);
     }
-    add_values(count, tile, present, values, weights, decay, output);
+    if (values->kind == KV_FLOAT32)
+        add_values(count, KV_FLOAT32, tile, present, values, weights, decay, output);
+    else
+        add_values(count, KV_BFLOAT16, tile, present, values, weights, decay, output);
 }
 
 /* The tile's partial result over keys [first, last), which is a part of one PARTITION. */
@@ -201,23 +254,25 @@ static void attend_partition(const tile_t *tile, int64_t first, int64_t last, we
     memset(output, 0, (size_t)(tile->num_rows * tile->padded_dim) * 4);
     for (int64_t key = first; key < last; key += KEYS) {
         int64_t present = last - key < KEYS ? last - key : KEYS;
-        const float *keys = gather_keys(tile, key, keys_scratch);
-        const float *values = gather_values(tile, key, present, values_scratch);
+        if (key + KEYS < last)
+            prefetch(tile, key + KEYS);
+        const part_t keys = gather_keys(tile, key, keys_scratch);
+        const part_t values = gather_values(tile, key, present, values_scratch);
         for (int64_t row = 0; row < tile->num_rows;) {
             int64_t rest = tile->num_rows - row;
             weight_t *weight = state + row;
             float *to = output + row * tile->padded_dim;
             if (rest >= 4) {
-                attend_rows(4, tile, row, key, present, keys, values, weight, to);
+                attend_rows(4, tile, row, key, present, &keys, &values, weight, to);
                 row += 4;
             } else if (rest == 3) {
-                attend_rows(3, tile, row, key, present, keys, values, weight, to);
+                attend_rows(3, tile, row, key, present, &keys, &values, weight, to);
                 row += 3;
             } else if (rest == 2) {
-                attend_rows(2, tile, row, key, present, keys, values, weight, to);
+                attend_rows(2, tile, row, key, present, &keys, &values, weight, to);
                 row += 2;
             } else {
-                attend_rows(1, tile, row, key, present, keys, values, weight, to);
+                attend_rows(1, tile, row, key, present, &keys, &values, weight, to);
                 row += 1;
             }
         }
@@ -233,7 +288,7 @@ static void merge_row(weight_t part, const float *values, weight_t *whole, float
     float most = part.most > whole->most ? part.most : whole->most;
     vf old = vexp(splat(whole->most - most)), new = vexp(splat(part.most - most));
     for (int64_t d = 0; d < width; d += WIDTH)
-        store(output + d, load(output + d) * old + load(values + d) * new);
+        store(output + d, multiply_add(load(output + d), old, load(values + d) * new));
     whole->total = whole->total * old[0] + part.total * new[0];
     whole->most = most;
 }

@@ -33,6 +33,7 @@ static int64_t panels_of(int64_t outputs) { return (outputs + PANEL - 1) / PANEL
 void octavo_pack_float(const char *weights, int64_t outputs, int64_t inputs, int64_t size, char *to)
 {
     memset(to, 0, (size_t)(panels_of(outputs) * PANEL * inputs * size));
+#pragma omp parallel for schedule(static, PANEL)
     for (int64_t n = 0; n < outputs; n++)
         for (int64_t k = 0; k < inputs; k++)
             memcpy(to + ((n / PANEL * inputs + k) * PANEL + n % PANEL) * size,
@@ -44,6 +45,7 @@ void octavo_pack_int4(const uint8_t *weights, int64_t outputs, int64_t inputs, u
 {
     int64_t groups = inputs / GROUP;
     memset(to, 0, (size_t)(panels_of(outputs) * PANEL * inputs / 2));
+#pragma omp parallel for schedule(static, PANEL)
     for (int64_t n = 0; n < outputs; n++)
         for (int64_t g = 0; g < groups; g++)
             for (int64_t j = 0; j < 4; j++)
@@ -56,12 +58,15 @@ void octavo_pack_int8(const int8_t *weights, int64_t outputs, int64_t inputs, in
 {
     int64_t groups = inputs / GROUP;
     memset(to, 0, (size_t)(panels_of(outputs) * PANEL * inputs));
+#pragma omp parallel for schedule(static, PANEL)
     for (int64_t n = 0; n < outputs; n++)
-        for (int64_t k = 0; k < inputs; k++) {
-            int64_t place = (n / PANEL * groups + k / GROUP) * 8 + k % GROUP / 4;
-            int8_t weight = weights[n * inputs + k];
-            to[(place * PANEL + n % PANEL) * 4 + k % 4] = weight < -127 ? -127 : weight;
-        }
+        for (int64_t g = 0; g < groups; g++)
+            for (int64_t j = 0; j < 8; j++) {
+                const int8_t *from = weights + (n * groups + g) * GROUP + 4 * j;
+                int8_t *quad = to + (((n / PANEL * groups + g) * 8 + j) * PANEL + n % PANEL) * 4;
+                for (int64_t i = 0; i < 4; i++)
+                    quad[i] = from[i] < -127 ? -127 : from[i];
+            }
 }
 
 /* float16 [outputs][groups] to [panels][groups][16]. */
@@ -96,7 +101,7 @@ int64_t octavo_workspace_bytes(const model_t *m, int64_t tokens, int64_t spans, 
 {
     int64_t heads = m->num_heads * m->head_dim, kv = m->num_kv_heads * m->head_dim;
     int64_t widest = m->hidden > m->intermediate ? m->hidden : m->intermediate;
-    int64_t floats = 2 * m->hidden + 2 * heads + 2 * kv + 3 * m->intermediate;
+    int64_t floats = 3 * m->hidden + 2 * heads + 2 * kv + 3 * m->intermediate;
     int64_t scratch = octavo_linear_bytes(tokens, heads > widest ? heads : widest);
     int64_t attention = octavo_attention_bytes(spans, context, m->num_heads, m->num_kv_heads,
                                                m->head_dim, threads);

@@ -7,7 +7,7 @@
 #include "linear_int.h"
 
 typedef struct {
-    float *states, *qkv, *attended, *gate_up, *inner, *output;
+    float *residual, *states, *qkv, *attended, *gate_up, *inner, *output;
     void *scratch;
 } buffers_t;
 
@@ -15,13 +15,15 @@ static buffers_t carve(const model_t *m, const step_t *step)
 {
     int64_t tokens = step->num_tokens, heads = m->num_heads * m->head_dim;
     buffers_t b;
-    b.states = step->workspace;
+    b.residual = step->workspace;
+    b.states = b.residual + tokens * m->hidden;
     b.qkv = b.states + tokens * m->hidden;
     b.attended = b.qkv + tokens * (heads + 2 * m->num_kv_heads * m->head_dim);
     b.gate_up = b.attended + tokens * heads;
     b.inner = b.gate_up + tokens * 2 * m->intermediate;
     b.output = b.inner + tokens * m->intermediate;
-    b.scratch = b.output + tokens * m->hidden;
+    uintptr_t end = (uintptr_t)(b.output + tokens * m->hidden);
+    b.scratch = (void *)((end + 63) / 64 * 64); /* it holds more than floats */
     return b;
 }
 
@@ -30,7 +32,7 @@ static void run_layer(const model_t *m, const layer_t *layer, const step_t *step
 {
     int64_t tokens = step->num_tokens, dim = m->head_dim;
     int64_t stride = (m->num_heads + 2 * m->num_kv_heads) * dim;
-    add_rms_norm(is_first ? NULL : b->output, step->residual, layer->input_norm, m->eps, tokens,
+    add_rms_norm(is_first ? NULL : b->output, b->residual, layer->input_norm, m->eps, tokens,
                  m->hidden, b->states);
     linear(b->states, &layer->qkv, tokens, b->qkv, b->scratch);
     rotate_and_write(b->qkv, m->cos, m->sin, step->positions, step->slots, layer, tokens,
@@ -38,11 +40,47 @@ static void run_layer(const model_t *m, const layer_t *layer, const step_t *step
     attend(b->qkv, stride, &step->plan, &layer->cache, layer->window, m->num_heads,
            m->num_kv_heads, dim, m->scale, b->attended, b->scratch);
     linear(b->attended, &layer->output, tokens, b->output, b->scratch);
-    add_rms_norm(b->output, step->residual, layer->post_norm, m->eps, tokens, m->hidden,
+    add_rms_norm(b->output, b->residual, layer->post_norm, m->eps, tokens, m->hidden,
                  b->states);
     linear(b->states, &layer->gate_up, tokens, b->gate_up, b->scratch);
     silu_mul(b->gate_up, tokens, m->intermediate, b->inner);
     linear(b->inner, &layer->down, tokens, b->output, b->scratch);
+}
+
+static float widen_half(uint16_t half)
+{
+    uint16_t halves[WIDTH] = {half};
+    return half_floats(halves)[0];
+}
+
+static void embed_row(const embedding_t *e, int64_t row, int64_t width, float *to)
+{
+    int64_t groups = width / GROUP;
+    if (e->kind == WEIGHT_FLOAT32) {
+        memcpy(to, (const float *)e->weights + row * width, (size_t)width * 4);
+    } else if (e->kind == WEIGHT_BFLOAT16) {
+        for (int64_t i = 0; i < width; i++) {
+            uint32_t bits = (uint32_t)((const uint16_t *)e->weights)[row * width + i] << 16;
+            memcpy(to + i, &bits, 4);
+        }
+    } else if (e->kind == WEIGHT_INT8) {
+        for (int64_t g = 0; g < groups; g++) {
+            const int8_t *from = (const int8_t *)e->weights + (row * groups + g) * GROUP;
+            float scale = widen_half(e->scales[row * groups + g]);
+            for (int i = 0; i < GROUP; i++)
+                to[g * GROUP + i] = from[i] * scale;
+        }
+    } else {
+        for (int64_t g = 0; g < groups; g++) {
+            const uint8_t *from = (const uint8_t *)e->weights + (row * groups + g) * GROUP / 2;
+            float scale = widen_half(e->scales[row * groups + g]);
+            float minimum = widen_half(e->minimums[row * groups + g]);
+            for (int i = 0; i < GROUP / 2; i++) {
+                to[g * GROUP + i] = (from[i] & 15) * scale + minimum;
+                to[g * GROUP + GROUP / 2 + i] = (from[i] >> 4) * scale + minimum;
+            }
+        }
+    }
 }
 
 static void forward(const model_t *m, const step_t *step)
@@ -50,12 +88,15 @@ static void forward(const model_t *m, const step_t *step)
     const buffers_t b = carve(m, step);
 #pragma omp parallel
     {
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < step->num_tokens; t++)
+            embed_row(&m->embedding, step->token_ids[t], m->hidden, b.residual + t * m->hidden);
         for (int64_t i = 0; i < m->num_layers; i++)
             run_layer(m, m->layers + i, step, &b, i == 0);
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < step->num_rows; r++) {
             int64_t at = step->rows[r] * m->hidden;
-            norm_row(b.output + at, step->residual + at, m->norm, m->eps, m->hidden,
+            norm_row(b.output + at, b.residual + at, m->norm, m->eps, m->hidden,
                      step->states + r * m->hidden);
         }
     }

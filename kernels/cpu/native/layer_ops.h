@@ -17,7 +17,7 @@ static void norm_row(const float *x, float *residual, const float *weight, float
             value = value + load(x + i);
             store(residual + i, value);
         }
-        squares = squares + value * value;
+        squares = multiply_add(value, value, squares);
     }
     for (; i < width; i++) {
         if (x)

@@ -10,23 +10,21 @@
 
 #define TILE 6 /* tokens: 12 sums of 8 floats fill the registers of AVX2 */
 
+/* Add the products of inputs [first, last) to the sums of `count` tokens. */
 INLINE void float_tile(const int count, const float *x, int64_t inputs, const void *panel,
-                       const int kind, vf sums[][PER_PANEL])
+                       const int kind, int64_t first, int64_t last, vf sums[][PER_PANEL])
 {
-    for (int t = 0; t < count; t++)
-        for (int v = 0; v < PER_PANEL; v++)
-            sums[t][v] = splat(0.0f);
-    for (int64_t k = 0; k < inputs; k++) {
+    for (int64_t k = first; k < last; k++) {
         vf weights[PER_PANEL];
         for (int v = 0; v < PER_PANEL; v++) {
-            int64_t at = k * PANEL + v * WIDTH;
+            int64_t at = (k - first) * PANEL + v * WIDTH;
             weights[v] = kind == WEIGHT_FLOAT32 ? load((const float *)panel + at)
                                                 : load_bfloat16((const uint16_t *)panel + at);
         }
         for (int t = 0; t < count; t++) {
             vf input = splat(x[t * inputs + k]);
             for (int v = 0; v < PER_PANEL; v++)
-                sums[t][v] = input * weights[v] + sums[t][v];
+                sums[t][v] = multiply_add(input, weights[v], sums[t][v]);
         }
     }
 }
@@ -41,47 +39,63 @@ INLINE void store_panel(const linear_t *layer, int64_t panel, const float *sums,
         y[i + first] = layer->bias ? sums[i] + layer->bias[i + first] : sums[i];
 }
 
-INLINE void store_tile(const int count, const linear_t *layer, int64_t panel,
-                       vf sums[][PER_PANEL], float *y)
+/* float_tile from and to memory: sums [count][16]. */
+INLINE void float_sums(const int count, const float *x, int64_t inputs, const void *panel,
+                       const int kind, int64_t first, int64_t last, float *memory)
 {
-    for (int t = 0; t < count; t++) {
-        float line[PANEL];
+    vf sums[TILE][PER_PANEL];
+    for (int t = 0; t < count; t++)
         for (int v = 0; v < PER_PANEL; v++)
-            store(line + v * WIDTH, sums[t][v]);
-        store_panel(layer, panel, line, y + t * layer->outputs);
-    }
+            sums[t][v] = load(memory + t * PANEL + v * WIDTH);
+    float_tile(count, x, inputs, panel, kind, first, last, sums);
+    for (int t = 0; t < count; t++)
+        for (int v = 0; v < PER_PANEL; v++)
+            store(memory + t * PANEL + v * WIDTH, sums[t][v]);
 }
 
 #define FLOAT_CASE(count)                                                                          \
-    case count: {                                                                                  \
-        vf sums[count][PER_PANEL];                                                                 \
-        float_tile(count, x, layer->inputs, weights, kind, sums);                                  \
-        store_tile(count, layer, panel, sums, y);                                                  \
-        break;                                                                                     \
-    }
+    case count: float_sums(count, x, inputs, panel, kind, first, last, sums); break;
 
-INLINE void float_panel(const float *x, const linear_t *layer, int64_t panel, const int kind,
-                        int64_t tokens, float *y)
+INLINE void float_tokens(const float *x, int64_t inputs, const void *panel, const int kind,
+                         int64_t first, int64_t last, int64_t tokens, float *sums)
 {
-    int64_t size = kind == WEIGHT_FLOAT32 ? 4 : 2;
-    const void *weights = (const char *)layer->weights + panel * PANEL * layer->inputs * size;
-    while (tokens > 0) {
-        int count = tokens < TILE ? (int)tokens : TILE;
-        switch (count) {
+    for (; tokens > 0; tokens -= TILE, x += TILE * inputs, sums += TILE * PANEL)
+        switch (tokens) {
             FLOAT_CASE(1)
             FLOAT_CASE(2)
             FLOAT_CASE(3)
             FLOAT_CASE(4)
             FLOAT_CASE(5)
-            FLOAT_CASE(6)
+        default: float_sums(TILE, x, inputs, panel, kind, first, last, sums);
         }
-        x += count * layer->inputs;
-        y += count * layer->outputs;
-        tokens -= count;
-    }
 }
 
-enum { FLOAT_BLOCK = 48 }; /* tokens whose inputs stay in the second cache while panels pass */
+enum {
+    FLOAT_BLOCK = 48, /* tokens whose inputs stay in the second cache while panels pass */
+    WIDENED = 256     /* inputs of a bfloat16 panel that are widened at a time */
+};
+
+/* Several tiles read a panel: bfloat16 weights are then widened once for all of them. */
+INLINE void float_panel(const float *x, const linear_t *layer, int64_t panel, const int kind,
+                        int64_t tokens, float *y)
+{
+    int64_t size = kind == WEIGHT_FLOAT32 ? 4 : 2, inputs = layer->inputs;
+    const char *weights = (const char *)layer->weights + panel * PANEL * inputs * size;
+    float sums[FLOAT_BLOCK * PANEL] = {0}, wide[WIDENED * PANEL];
+    if (kind == WEIGHT_FLOAT32 || tokens <= TILE) {
+        float_tokens(x, inputs, weights, kind, 0, inputs, tokens, sums);
+    } else {
+        for (int64_t first = 0; first < inputs; first += WIDENED) {
+            int64_t last = first + WIDENED < inputs ? first + WIDENED : inputs;
+            const uint16_t *from = (const uint16_t *)weights + first * PANEL;
+            for (int64_t i = 0; i < (last - first) * PANEL; i += WIDTH)
+                store(wide + i, load_bfloat16(from + i));
+            float_tokens(x, inputs, wide, WEIGHT_FLOAT32, first, last, tokens, sums);
+        }
+    }
+    for (int64_t t = 0; t < tokens; t++)
+        store_panel(layer, panel, sums + t * PANEL, y + t * layer->outputs);
+}
 
 static void linear_float(const float *x, const linear_t *layer, int64_t tokens, float *y)
 {

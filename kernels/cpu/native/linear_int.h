@@ -194,10 +194,10 @@ static void quantise_group(const float *x, int8_t *values, float *scale, float *
     for (int v = 0; v < VECTORS; v++)
         most = vmax(most, vmax(load(x + v * WIDTH), -load(x + v * WIDTH)));
     float amax = largest(most);
-    vf factor = splat(amax > 0 ? 127.0f / amax : 0.0f);
+    vf factor = splat(amax > 1e-36f ? 127.0f / amax : 0.0f); /* below it would be infinite */
     vi totals = {0};
     for (int v = 0; v < VECTORS; v++) {
-        vi rounded = (vi)(load(x + v * WIDTH) * factor + magic) - (vi)magic;
+        vi rounded = (vi)multiply_add(load(x + v * WIDTH), factor, magic) - (vi)magic;
         totals += rounded;
         for (int i = 0; i < WIDTH; i++)
             values[v * WIDTH + i] = (int8_t)rounded[i];
@@ -222,49 +222,88 @@ static void quantise(const float *x, int64_t tokens, int64_t inputs, const integ
 
 enum { INT_BLOCK = 64 }; /* tokens whose sums stay in the first cache */
 
-/* One group's share in the sums of `count` tokens, of which the first is at `at` in x. */
-INLINE void add_group(const int count, const int kind, const quads_t *weights, vf scales,
-                      vf minimums, const integers_t *x, int64_t at, float *sums)
+/* A group's weights of WIDTH outputs, with their scales and minimums. */
+typedef struct {
+    quads_t quads[QUADS];
+    vf scales, minimums;
+} group_t;
+
+INLINE group_t load_group(const linear_t *layer, const int kind, int64_t place, const int v)
+{
+    group_t group;
+    if (kind == WEIGHT_INT4) {
+        const uint8_t *from = (const uint8_t *)layer->weights + place * PANEL * GROUP / 2;
+        for (int j = 0; j < QUADS / 2; j++) {
+            quads_t both = load_quads(from + (j * PANEL + v * WIDTH) * 4);
+            group.quads[j] = low_halves(both);
+            group.quads[j + QUADS / 2] = high_halves(both);
+        }
+        group.minimums = half_floats(layer->minimums + place * PANEL + v * WIDTH);
+    } else {
+        const uint8_t *from = (const uint8_t *)layer->weights + place * PANEL * GROUP;
+        for (int j = 0; j < QUADS; j++)
+            group.quads[j] = prepare_int8(load_quads(from + (j * PANEL + v * WIDTH) * 4));
+        group.minimums = splat(0.0f);
+    }
+    group.scales = half_floats(layer->scales + place * PANEL + v * WIDTH);
+    return group;
+}
+
+/* Add a group's share to the sums of `count` tokens, of which the first is at `at` in x. */
+INLINE void add_group(const int count, const int kind, const group_t *group, const integers_t *x,
+                      int64_t at, vf *sums)
 {
     vf parts[2];
     if (kind == WEIGHT_INT4)
-        dot_int4(count, weights, x->values + at * GROUP, parts);
+        dot_int4(count, group->quads, x->values + at * GROUP, parts);
     else
-        dot_int8(count, weights, x->values + at * GROUP, x->totals + at, parts);
+        dot_int8(count, group->quads, x->values + at * GROUP, x->totals + at, parts);
     for (int t = 0; t < count; t++) {
-        vf part = parts[t] * scales;
+        vf part = parts[t] * group->scales;
         if (kind == WEIGHT_INT4)
-            part = part + minimums * splat(x->totals[at + t]);
-        store(sums + t * PANEL, part * splat(x->scales[at + t]) + load(sums + t * PANEL));
+            part = multiply_add(group->minimums, splat(x->totals[at + t]), part);
+        sums[t] = multiply_add(part, splat(x->scales[at + t]), sums[t]);
     }
+}
+
+INLINE void add_group_to(const int count, const int kind, const group_t *group,
+                         const integers_t *x, int64_t at, float *memory)
+{
+    vf sums[2];
+    for (int t = 0; t < count; t++)
+        sums[t] = load(memory + t * PANEL);
+    add_group(count, kind, group, x, at, sums);
+    for (int t = 0; t < count; t++)
+        store(memory + t * PANEL, sums[t]);
 }
 
 /* Two tokens at a time, so that one's chain of sums fills the pauses of the other's. */
 INLINE void int_group(const linear_t *layer, const int kind, int64_t panel, int64_t group,
                       const int v, const integers_t *x, int64_t first, int64_t count, float *sums)
 {
-    int64_t place = panel * (layer->inputs / GROUP) + group, at = group * x->tokens + first, t = 0;
-    quads_t weights[QUADS];
-    if (kind == WEIGHT_INT4) {
-        const uint8_t *from = (const uint8_t *)layer->weights + place * PANEL * GROUP / 2;
-        for (int j = 0; j < QUADS / 2; j++) {
-            quads_t both = load_quads(from + (j * PANEL + v * WIDTH) * 4);
-            weights[j] = low_halves(both);
-            weights[j + QUADS / 2] = high_halves(both);
-        }
-    } else {
-        const uint8_t *from = (const uint8_t *)layer->weights + place * PANEL * GROUP;
-        for (int j = 0; j < QUADS; j++)
-            weights[j] = prepare_int8(load_quads(from + (j * PANEL + v * WIDTH) * 4));
-    }
-    vf scales = half_floats(layer->scales + place * PANEL + v * WIDTH);
-    vf minimums = splat(0.0f);
-    if (kind == WEIGHT_INT4)
-        minimums = half_floats(layer->minimums + place * PANEL + v * WIDTH);
+    int64_t at = group * x->tokens + first, t = 0;
+    group_t weights = load_group(layer, kind, panel * (layer->inputs / GROUP) + group, v);
     for (; t + 2 <= count; t += 2)
-        add_group(2, kind, weights, scales, minimums, x, at + t, sums + t * PANEL + v * WIDTH);
+        add_group_to(2, kind, &weights, x, at + t, sums + t * PANEL + v * WIDTH);
     if (t < count)
-        add_group(1, kind, weights, scales, minimums, x, at + t, sums + t * PANEL + v * WIDTH);
+        add_group_to(1, kind, &weights, x, at + t, sums + t * PANEL + v * WIDTH);
+}
+
+/* One token: its sums stay in registers. */
+INLINE void int_panel_of_one(const linear_t *layer, const int kind, int64_t panel,
+                             const integers_t *x, int64_t token, float *sums)
+{
+    int64_t groups = layer->inputs / GROUP;
+    vf totals[PER_PANEL];
+    for (int v = 0; v < PER_PANEL; v++)
+        totals[v] = splat(0.0f);
+    for (int64_t g = 0; g < groups; g++)
+        for (int v = 0; v < PER_PANEL; v++) {
+            group_t weights = load_group(layer, kind, panel * groups + g, v);
+            add_group(1, kind, &weights, x, g * x->tokens + token, totals + v);
+        }
+    for (int v = 0; v < PER_PANEL; v++)
+        store(sums + v * WIDTH, totals[v]);
 }
 
 INLINE void int_panel(const linear_t *layer, const int kind, int64_t panel, const integers_t *x,
@@ -272,10 +311,14 @@ INLINE void int_panel(const linear_t *layer, const int kind, int64_t panel, cons
 {
     float sums[INT_BLOCK * PANEL];
     int64_t groups = layer->inputs / GROUP;
-    memset(sums, 0, (size_t)count * PANEL * 4);
-    for (int64_t g = 0; g < groups; g++)
-        for (int v = 0; v < PER_PANEL; v++)
-            int_group(layer, kind, panel, g, v, x, first, count, sums);
+    if (count == 1) {
+        int_panel_of_one(layer, kind, panel, x, first, sums);
+    } else {
+        memset(sums, 0, (size_t)count * PANEL * 4);
+        for (int64_t g = 0; g < groups; g++)
+            for (int v = 0; v < PER_PANEL; v++)
+                int_group(layer, kind, panel, g, v, x, first, count, sums);
+    }
     for (int64_t t = 0; t < count; t++)
         store_panel(layer, panel, sums + t * PANEL, y + t * layer->outputs);
 }

@@ -69,7 +69,16 @@ typedef struct {
     int64_t window; /* 0: none */
 } layer_t;
 
+/* Rows of an embedding as they came: float32 or bfloat16 [vocab][hidden], or a GGUF file's groups:
+ * int4 [vocab][groups][16] bytes, of which byte i holds weights i and 16 + i; int8 [vocab][hidden]. */
 typedef struct {
+    const void *weights;
+    const uint16_t *scales, *minimums; /* float16 [vocab][groups] */
+    int32_t kind;
+} embedding_t;
+
+typedef struct {
+    embedding_t embedding;
     const layer_t *layers;
     const float *norm;      /* [hidden] */
     const float *cos, *sin; /* [positions][head_dim / 2] */
@@ -79,7 +88,7 @@ typedef struct {
 } model_t;
 
 typedef struct {
-    float *residual;          /* [tokens][hidden], overwritten */
+    const int64_t *token_ids; /* [tokens] */
     const int64_t *positions; /* [tokens] */
     const int64_t *slots;     /* [tokens] */
     const int64_t *rows;      /* [num_rows] tokens whose states are wanted */

@@ -35,13 +35,32 @@ INLINE vf splat(float x)
 #endif
 }
 
+/* a * b + c, in one rounding where the variant's processors can. Left to itself (-ffp-contract) a
+ * compiler fuses differently in different copies of a function, and a token's result would depend
+ * on the copy that happened to compute it. */
+INLINE vf multiply_add(vf a, vf b, vf c)
+{
+#if defined(VARIANT_AVX512)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(VARIANT_AVX2)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
 INLINE vf choose(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
 
 INLINE vf vmax(vf a, vf b) { return choose(a > b, a, b); }
 
 INLINE vf load_bfloat16(const uint16_t *from)
 {
+#if defined(VARIANT_AVX2) /* spelled out: GCC 12 widens one half after the other */
+    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from));
+    return (vf)_mm256_slli_epi32(wide, 16);
+#else
     return (vf)(__builtin_convertvector(*(const vh_at *)from, vu) << 16);
+#endif
 }
 
 /* Round to nearest, ties to even; a NaN stays one. */
@@ -54,20 +73,38 @@ INLINE uint16_t to_bfloat16(float x)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+/* Halves are folded upon each other, so that four steps do what a loop over lanes does in sixteen. */
+typedef float quarter_t __attribute__((vector_size(16)));
+
+#define LOW(x) __builtin_shufflevector(x, x, 0, 1, 2, 3)
+#define HIGH(x) __builtin_shufflevector(x, x, 4, 5, 6, 7)
+#if WIDTH == 16
+#define FOLD(x, op)                                                                                \
+    op(op(LOW(x), HIGH(x)), op(__builtin_shufflevector(x, x, 8, 9, 10, 11),                        \
+                               __builtin_shufflevector(x, x, 12, 13, 14, 15)))
+#else
+#define FOLD(x, op) op(LOW(x), HIGH(x))
+#endif
+#define ADD(a, b) ((a) + (b))
+
 INLINE float sum(vf x)
 {
-    float total = 0;
-    for (int i = 0; i < WIDTH; i++)
-        total += x[i];
-    return total;
+    quarter_t four = FOLD(x, ADD);
+    return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+INLINE quarter_t larger(quarter_t a, quarter_t b)
+{
+    typedef int32_t mask_t __attribute__((vector_size(16)));
+    mask_t mask = a > b;
+    return (quarter_t)(((mask_t)a & mask) | ((mask_t)b & ~mask));
 }
 
 INLINE float largest(vf x)
 {
-    float most = x[0];
-    for (int i = 1; i < WIDTH; i++)
-        most = x[i] > most ? x[i] : most;
-    return most;
+    quarter_t four = FOLD(x, larger);
+    float a = four[0] > four[1] ? four[0] : four[1], b = four[2] > four[3] ? four[2] : four[3];
+    return a > b ? a : b;
 }
 
 /* e^x within 2 units in the last place; 0 below -87, x must not exceed 88. Cephes' polynomial. */
@@ -76,17 +113,17 @@ INLINE vf vexp(vf x)
     const vf magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
     vi is_zero = x < splat(-87.0f);
     x = choose(is_zero, splat(0.0f), x);
-    vf shifted = x * splat(1.44269504f) + magic;
+    vf shifted = multiply_add(x, splat(1.44269504f), magic);
     vf n = shifted - magic;
-    vf r = x - n * splat(0.693359375f);
-    r = r + n * splat(2.12194440e-4f);
+    vf r = multiply_add(n, splat(-0.693359375f), x);
+    r = multiply_add(n, splat(2.12194440e-4f), r);
     vf p = splat(1.9875691500e-4f);
-    p = p * r + splat(1.3981999507e-3f);
-    p = p * r + splat(8.3334519073e-3f);
-    p = p * r + splat(4.1665795894e-2f);
-    p = p * r + splat(1.6666665459e-1f);
-    p = p * r + splat(5.0000001201e-1f);
-    p = p * r * r + r + splat(1.0f);
+    p = multiply_add(p, r, splat(1.3981999507e-3f));
+    p = multiply_add(p, r, splat(8.3334519073e-3f));
+    p = multiply_add(p, r, splat(4.1665795894e-2f));
+    p = multiply_add(p, r, splat(1.6666665459e-1f));
+    p = multiply_add(p, r, splat(5.0000001201e-1f));
+    p = multiply_add(p * r, r, r) + splat(1.0f);
     vi power = ((vi)shifted - (vi)magic) << 23;
     return choose(is_zero, splat(0.0f), (vf)((vi)p + power));
 }

@@ -1,16 +1,18 @@
-"""The free blocks in the order in which they will be taken."""
+"""The free blocks that still hold content, least recently used first."""
 
 from collections.abc import Iterator
 
 from .block import Block
 
 
-class FreeList:
+class EvictionList:
     """A doubly linked list threaded through the blocks themselves: every change is O(1).
 
     The list is a ring closed by `anchor`, a block that is never free itself, so that no link is
     ever missing.
     """
+
+    __slots__ = ("_anchor", "_length")
 
     def __init__(self, anchor: Block) -> None:
         self._anchor = anchor
@@ -27,14 +29,13 @@ class FreeList:
             block = block.next
 
     def append(self, block: Block) -> None:
-        """Put a block at the end: it is taken last."""
-        assert self._anchor.prev is not None
-        self._link(self._anchor.prev, block, self._anchor)
-
-    def prepend(self, block: Block) -> None:
-        """Put a block at the front: it is taken next."""
-        assert self._anchor.next is not None
-        self._link(self._anchor, block, self._anchor.next)
+        """Put a block at the end: it is evicted last."""
+        anchor = self._anchor
+        last = anchor.prev
+        assert last is not None and block.prev is None
+        last.next = anchor.prev = block
+        block.prev, block.next = last, anchor
+        self._length += 1
 
     def pop(self) -> Block:
         """Take the block at the front. The list must not be empty."""
@@ -50,9 +51,3 @@ class FreeList:
         before.next, after.prev = after, before
         block.prev = block.next = None
         self._length -= 1
-
-    def _link(self, before: Block, block: Block, after: Block) -> None:
-        assert block.prev is None and block.next is None
-        before.next = after.prev = block
-        block.prev, block.next = before, after
-        self._length += 1
