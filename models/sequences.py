@@ -86,7 +86,9 @@ class SequenceTable:
     def lay_out(self, batch: Sequence[StepItem]) -> StepLayout:
         """The flat arrays of a step; new blocks go into the tables."""
         changes: list[tuple[int, int, Sequence[int]]] = []
-        row_list, length_list, start_list, known_ids, sampling = [], [], [], [], []
+        row_list, length_list, start_list = [], [], []
+        known_ids: list[int] = []
+        sampling: list[int] = []
         for index, item in enumerate(batch):
             sequence = self._sequences[item.request_id]
             if sequence.row is None:
