@@ -1,12 +1,15 @@
 """What the device offers, read without importing torch: kind, free memory, best type."""
 
 import importlib.util
+import math
 import os
 import subprocess
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from .errors import ConfigurationError
 
+MAX_NATIVE_HEAD_DIM = 256
 _NVIDIA_QUERY = (
     "nvidia-smi",
     "--query-gpu=memory.free,memory.total",
@@ -24,7 +27,7 @@ def choose_device(wanted: str) -> str:
     return "cuda" if has_cuda else "cpu"
 
 
-def choose_dtype(wanted: str, device: str, stored: str) -> str:
+def choose_dtype(wanted: str, device: str, stored: str, has_native: bool) -> str:
     """`wanted` type's name, or for auto the best for a model that is `stored` in its own type.
 
     On a GPU that is bfloat16. The native kernels of a CPU compute in float32 and read bfloat16
@@ -34,16 +37,21 @@ def choose_dtype(wanted: str, device: str, stored: str) -> str:
         return wanted
     if device == "cuda":
         return "bfloat16"
-    if has_native_kernels():
+    if has_native:
         return "bfloat16" if stored == "bfloat16" else "float32"
     return "bfloat16" if _cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
 
 
-def has_native_kernels() -> bool:
-    """Whether the package build compiled the CPU's kernels; looks for the file, imports nothing."""
+def has_native_kernels(head_dim: int) -> bool:
+    """Whether the package build compiled the CPU's kernels, and they can run heads so wide.
+
+    Looks for the file that this Python would load; imports nothing.
+    """
     spec = importlib.util.find_spec("octavo.kernels")
     folders = (spec.submodule_search_locations or []) if spec is not None else []
-    return any(any(Path(folder, "cpu").glob("_native*.so")) for folder in folders)
+    names = [f"_native{suffix}" for suffix in EXTENSION_SUFFIXES]
+    is_there = any(Path(folder, "cpu", name).exists() for folder in folders for name in names)
+    return is_there and head_dim <= MAX_NATIVE_HEAD_DIM
 
 
 def free_memory(device: str) -> int:
@@ -65,8 +73,14 @@ def free_memory(device: str) -> int:
 
 
 def usable_cores() -> int:
-    """CPU cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores this process may use: by its affinity, and by the container's quota of time."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return cores  # no container, or "max": no limit
 
 
 def _available_host_bytes() -> int:

@@ -21,6 +21,7 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from ..models.config import ModelConfig
+    from ..models.packed_size import PackedSize
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1}
 DEFAULT_UTILIZATION = 0.9
@@ -103,25 +104,31 @@ class MemoryPlan:
 
 
 def make_plan(
-    settings: Settings, config: "ModelConfig", model_path: str, weight_file_bytes: int | None = None
+    settings: Settings,
+    config: "ModelConfig",
+    model_path: str,
+    weight_file_bytes: int | None = None,
+    packed: "PackedSize | None" = None,
 ) -> tuple[EngineConfig, MemoryPlan]:
     """Resolve every open setting against the model and the device.
 
-    `weight_file_bytes` is the size of the model's files, whose packed weights may stay so. Raises
+    `weight_file_bytes` is the size of the model's files, whose packed weights stay so on a GPU, and
+    `packed` what a CPU's native kernels would hold of them. Raises
     ConfigurationError if the weights or the wanted context cannot fit; the message names what
     would.
     """
     device = choose_device(settings.device)
-    dtype = choose_dtype(settings.dtype, device, config.dtype)
     cuda = device == "cuda"
-    native = not cuda and dtype != "float16" and has_native_kernels()
+    native = not cuda and settings.dtype != "float16" and has_native_kernels(config.head_dim)
+    dtype = choose_dtype(settings.dtype, device, config.dtype, native)
     if settings.deterministic and not cuda and not native:
         raise ConfigurationError(
             "--deterministic needs the native CPU kernels, which were not compiled at "
-            "installation (no C compiler?), or a type other than float16"
+            "installation (no C compiler?), a type other than float16, and heads of at most 256"
         )
     # On a CPU a type that was asked for is had exactly: weights are unpacked to it.
-    keep_packed = cuda or (native and settings.dtype == "auto" and model_path.endswith(".gguf"))
+    has_packed = packed is not None and packed.num_packable > 0
+    keep_packed = cuda or (native and settings.dtype == "auto" and has_packed)
     max_num_seqs = settings.max_num_seqs or (256 if cuda else 64)
     budget = settings.max_num_batched_tokens or max(max_num_seqs, 2048 if cuda else 512)
     if budget < max_num_seqs:
@@ -141,10 +148,15 @@ def make_plan(
     )
     per_block = per_token * settings.block_size
     weight_bytes = config.num_parameters * size
-    if keep_packed and weight_file_bytes is not None:
+    if keep_packed and packed is not None and native:
+        weight_bytes = packed.num_bytes
+    elif native and config.tie_word_embeddings:
+        weight_bytes += config.vocab_size * config.hidden_size * size  # rows, and laid out as head
+    elif cuda and weight_file_bytes is not None:
         embedding_bytes = config.vocab_size * config.hidden_size * size  # never packed
         weight_bytes = min(weight_bytes, weight_file_bytes + embedding_bytes)
-    activation_bytes = _activation_bytes(config, budget, max_num_seqs, size)
+    activation_size = DTYPE_BYTES["float32"] if native else size
+    activation_bytes = _activation_bytes(config, budget, max_num_seqs, activation_size)
     free_bytes = free_memory(device)
     other_bytes = weight_bytes + activation_bytes
     if cuda:

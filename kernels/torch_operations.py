@@ -1,4 +1,4 @@
-"""A decoder's operations in plain torch, on any device: the reference, and what a CPU runs."""
+"""A decoder's operations in plain torch, on any device: the reference of the others."""
 
 import torch.nn.functional as F
 from torch import Tensor

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-import msgspec
+from typing import NamedTuple, Protocol
 
 
 class StepItem(Protocol):
@@ -53,8 +51,8 @@ class SequenceInput:
     samples: bool
 
 
-# One is made for each sequence in every step, and a msgspec struct is made fast.
-class SampledToken(msgspec.Struct, frozen=True, gc=False):
+# One is made for each sequence in every step, and a named tuple is made fast.
+class SampledToken(NamedTuple):
     """A drawn token; log-probabilities (natural log, of the unchanged logits) where asked for."""
 
     request_id: str

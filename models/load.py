@@ -13,6 +13,7 @@ from ..paged_cache.kv_layout import KVLayout
 from ..paged_cache.kv_tensors import KVCache
 from .config import ModelConfig, load_config
 from .decoder import Decoder
+from .errors import ModelError
 from .native_decoder import NativeDecoder, can_run
 from .resolve import ModelFiles, resolve_model
 from .runner import ModelRunner
@@ -68,6 +69,12 @@ def load_runner(model_path: str, options: RunnerOptions) -> LoadedRunner:
         if native is not None:
             native_runner = _make_native_runner(files, config, layout, native, options)
             return LoadedRunner(native_runner, options.num_blocks, _identity(files, options))
+    if device.type == "cpu" and (options.deterministic or options.kv_dtype != options.dtype):
+        raise ModelError(
+            "the native CPU kernels were planned with but cannot be loaded (the log says why): "
+            f"reinstall Octavo, or give --dtype {options.dtype} --kv-cache-dtype {options.dtype} "
+            "without --deterministic"
+        )
     operations = choose_operations(device, options.deterministic)
     has_kernels = operations is not torch_operations
     free_before = torch.cuda.mem_get_info()[0] if has_kernels else 0

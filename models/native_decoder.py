@@ -103,7 +103,7 @@ class NativeDecoder:
             rows = torch.arange(tokens)
         states = torch.empty(len(rows), self.config.hidden_size)
         needed = self._native.library.workspace_bytes(
-            self._model, tokens, len(plan.spans), plan.longest, torch.get_num_threads()
+            self._model, tokens, len(plan.spans), plan.longest
         )
         if needed > len(self._workspace):
             self._workspace = torch.empty(needed, dtype=torch.uint8)
@@ -114,7 +114,6 @@ class NativeDecoder:
             rows=rows.data_ptr(),
             states=states.data_ptr(),
             workspace=self._workspace.data_ptr(),
-            workspace_bytes=len(self._workspace),
             num_tokens=tokens,
             num_rows=len(rows),
             plan=plan.struct(),

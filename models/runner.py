@@ -1,4 +1,4 @@
-"""From a step's sequences to their next tokens in plain torch, on any device.
+"""From a step's sequences to their next tokens, on any device.
 
 Flat tensors, one forward pass, the sampler. This is the reference that `GpuRunner` must equal.
 """

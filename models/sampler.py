@@ -8,8 +8,8 @@ temperature, min_p, top_k with top_p, and a draw.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import msgspec
 import torch
 from torch import Tensor
 
@@ -22,8 +22,8 @@ LOWEST_LOGPROB = -9999.0
 _NEVER = float("-inf")
 
 
-# One is made for each row of every step, and a msgspec struct is made fast.
-class SamplingRow(msgspec.Struct, frozen=True, gc=False):
+# One is made for each row of every step, and a named tuple is made fast.
+class SamplingRow(NamedTuple):
     """One sequence that draws a token: how, where, and what it has seen.
 
     `position` is the index in the whole sequence of the token to be drawn. `output_token_ids` may

@@ -73,7 +73,10 @@ class Report:
             "command": self._command,
             "repeats": self._repeats,
             "is_complete": is_whole,
-            "systems": [asdict(system) for system in self._systems],
+            "systems": [
+                {**asdict(system), "command": system.command and _by_name(system.command)}
+                for system in self._systems
+            ],
             "workloads": [
                 {**asdict(workload), "kind": type(workload.prompts).__name__}
                 for workload in self._workloads
@@ -105,7 +108,12 @@ def _origin(system: System) -> str:
     if system.command is None:
         return f"<{system.url}>"
     told = f"{system.version}; " if system.version else ""
-    return f"{told}`{shlex.join(system.command)}`"
+    return f"{told}`{shlex.join(_by_name(system.command))}`"
+
+
+def _by_name(command: Sequence[str]) -> list[str]:
+    """Programs and models without their folders, which say nothing to another reader."""
+    return [Path(part).name if part.startswith("/") else part for part in command]
 
 
 def _rows(summary: Summary) -> Table:

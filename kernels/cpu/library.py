@@ -10,6 +10,7 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_uint32, c_void_p
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,6 @@ class StepStruct(Structure):
         ("rows", c_void_p),
         ("states", c_void_p),
         ("workspace", c_void_p),
-        ("workspace_bytes", c_int64),
         ("num_tokens", c_int64),
         ("num_rows", c_int64),
         ("plan", PlanStruct),
@@ -192,9 +192,9 @@ class Library:
         self.linear_bytes = library.octavo_linear_bytes
         self.linear_bytes.argtypes, self.linear_bytes.restype = [c_int64] * 2, c_int64
         self.attention_bytes = library.octavo_attention_bytes
-        self.attention_bytes.argtypes, self.attention_bytes.restype = [c_int64] * 6, c_int64
+        self.attention_bytes.argtypes, self.attention_bytes.restype = [c_int64] * 5, c_int64
         self.workspace_bytes = library.octavo_workspace_bytes
-        self.workspace_bytes.argtypes = [POINTER(ModelStruct), *[c_int64] * 4]
+        self.workspace_bytes.argtypes = [POINTER(ModelStruct), *[c_int64] * 3]
         self.workspace_bytes.restype = c_int64
 
     def kernels(self, variant: str) -> KernelsStruct | None:
@@ -215,23 +215,18 @@ def library_path() -> Path | None:
     return None if spec is None or spec.origin is None else Path(spec.origin)
 
 
-_opened: list[Library | None] = []
-
-
+@lru_cache(maxsize=1)
 def open_library() -> Library | None:
     """The library, or None (with a warning, once) where none was built or it cannot be loaded."""
-    if not _opened:
-        path, library, reason = library_path(), None, "it was installed without a C compiler"
-        if path is not None:
-            try:
-                library = Library(path)
-            except (OSError, AttributeError) as error:
-                reason = str(error)
-        if library is None:
-            logger.warning(
-                "Octavo's native CPU kernels are not here (%s): plain torch is used, several times "
-                "slower; install a C compiler with OpenMP and reinstall",
-                reason,
-            )
-        _opened.append(library)
-    return _opened[0]
+    path, reason = library_path(), "the installation found no C compiler that could build them"
+    if path is not None:
+        try:
+            return Library(path)
+        except (OSError, AttributeError) as error:
+            reason = str(error)
+    logger.warning(
+        "Octavo's native CPU kernels are not here (%s): plain torch is used, several times slower; "
+        "install a C compiler with OpenMP and reinstall",
+        reason,
+    )
+    return None

@@ -60,7 +60,11 @@ class NativePlan:
 
 
 class NativeOperations:
-    """Operations by one variant of the library."""
+    """Operations by one variant of the library.
+
+    A decoder's layers run in one call (`kernels.forward`); the single operations are how tests see
+    each part of it.
+    """
 
     def __init__(self, library: Library, kernels: KernelsStruct) -> None:
         self.library = library
@@ -190,9 +194,7 @@ class NativeOperations:
         if query.dtype != torch.float32 or query.stride()[1:] != (width, 1):
             raise ValueError(f"query must be float32 with whole heads, got {query.dtype}")
         scratch = torch.empty(
-            self.library.attention_bytes(
-                *(len(plan.spans), plan.longest, heads, kv_heads, width, torch.get_num_threads())
-            ),
+            self.library.attention_bytes(len(plan.spans), plan.longest, heads, kv_heads, width),
             dtype=torch.uint8,
         )
         result = torch.empty(tokens, heads, width)

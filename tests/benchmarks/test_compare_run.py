@@ -139,6 +139,7 @@ from benchmarks.compare.__main__ import TERMINATED
 from benchmarks.compare.server_process import running
 from benchmarks.compare.systems import System
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit it ignored
 command = (sys.executable, {str(STUB)!r}, "{{port}}", {str(tmp_path / "pids")!r})
 with running(System("a", "octavo", command)):
     print("running", flush=True)

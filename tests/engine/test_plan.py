@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from octavo.engine.build import plan_model
+from octavo.engine.devices import has_native_kernels
 from octavo.engine.errors import ConfigurationError
+from octavo.engine.plan import make_plan
 from octavo.engine.settings import Settings
+from octavo.models.packed_size import PackedSize
 
 
 def test_blocks_follow_from_bytes(smollm2_gguf: Path) -> None:
@@ -27,8 +31,47 @@ def test_blocks_follow_from_bytes(smollm2_gguf: Path) -> None:
     assert planned.config.num_blocks == 64 * 1024**2 // (46080 * 16) == 91
     assert planned.plan.kv_tokens == 90 * 16
     assert planned.config.max_model_len == 1440  # what fits, since no length was asked for
-    assert planned.plan.weight_bytes == planned.model.num_parameters * 4
     assert 134_000_000 < planned.model.num_parameters < 135_000_000
+    embedding_bytes = 49152 * 576 * 4
+    assert planned.plan.weight_bytes in (
+        planned.model.num_parameters * 4,  # plain torch, where no compiler was there
+        planned.model.num_parameters * 4 + embedding_bytes,  # its rows, and laid out as the head
+    )
+
+
+@pytest.mark.skipif(not has_native_kernels(64), reason="the native CPU kernels were not compiled")
+def test_packed_weights_are_planned_as_they_are_kept(smollm2_gguf: Path) -> None:
+    settings = {"model": str(smollm2_gguf), "device": "cpu"}
+    planned = plan_model(Settings.load(settings))
+    assert planned.config.keep_packed
+    assert (planned.config.dtype, planned.config.kv_dtype) == ("float32", "bfloat16")
+    embedding_bytes = 49152 * 576 // 32 * 34  # Q8_0: 2 + 32 bytes for 32 weights
+    header_bytes = 2 * 1024**2
+    weights = smollm2_gguf.stat().st_size + embedding_bytes
+    assert weights - header_bytes < planned.plan.weight_bytes < weights
+    exact = plan_model(Settings.load({**settings, "dtype": "float32"}))
+    assert not exact.config.keep_packed
+    assert exact.config.kv_dtype == "float32"
+
+
+@pytest.mark.skipif(not has_native_kernels(64), reason="the native CPU kernels were not compiled")
+def test_a_file_with_nothing_to_keep_packed_is_planned_dense(smollm2_gguf: Path) -> None:
+    planned = plan_model(Settings.load({"model": str(smollm2_gguf), "device": "cpu"}))
+    size = PackedSize(num_packable=0, num_bytes=1)
+    settings = Settings.load({"model": str(smollm2_gguf), "device": "cpu"})
+    config, plan = make_plan(settings, planned.model, str(smollm2_gguf), 1, size)
+    assert not config.keep_packed
+    assert config.kv_dtype == "float32"
+    assert plan.weight_bytes > planned.model.num_parameters * 4
+
+
+def test_wide_heads_are_left_to_torch(smollm2_gguf: Path) -> None:
+    model = replace(plan_model(Settings.load({"model": str(smollm2_gguf)})).model, head_dim=320)
+    settings = {"model": str(smollm2_gguf), "device": "cpu", "num_blocks": 64}
+    config, _ = make_plan(Settings.load(settings), model, str(smollm2_gguf))
+    assert config.kv_dtype == config.dtype
+    with pytest.raises(ConfigurationError, match="heads of at most 256"):
+        make_plan(Settings.load({**settings, "deterministic": True}), model, str(smollm2_gguf))
 
 
 def test_a_context_that_cannot_fit_fails_with_the_length_that_would(smollm2_gguf: Path) -> None:

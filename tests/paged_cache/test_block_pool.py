@@ -144,7 +144,7 @@ def test_reused_block_forgets_its_content(pool):
     assert pool.lookup(table.hashes[9]) is None
 
 
-def test_touch_takes_a_cached_block_out_of_the_free_list(pool):
+def test_touch_takes_a_cached_block_out_of_the_eviction_list(pool):
     table = hold(pool, list(range(16)))
     (block,) = table.blocks
     pool.release(table.clear())

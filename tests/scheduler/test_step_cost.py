@@ -4,6 +4,7 @@ Counted are function calls, C functions included, and lines executed: figures th
 load cannot change.
 """
 
+import gc
 import sys
 from collections.abc import Callable
 
@@ -15,7 +16,10 @@ BLOCK_SIZE = 16
 
 
 def count_work(action: Callable[[], object]) -> tuple[int, int]:
-    """Calls made and lines executed by an action, its callees included."""
+    """Calls made and lines executed by an action, its callees included.
+
+    Without garbage collection: other libraries hang callbacks of their own on it.
+    """
     calls = lines = 0
 
     def on_call(frame, event, argument):
@@ -28,6 +32,8 @@ def count_work(action: Callable[[], object]) -> tuple[int, int]:
         return on_line
 
     old_trace, old_profile = sys.gettrace(), sys.getprofile()
+    was_collecting = gc.isenabled()
+    gc.disable()
     sys.settrace(on_line)
     sys.setprofile(on_call)
     try:
@@ -35,6 +41,8 @@ def count_work(action: Callable[[], object]) -> tuple[int, int]:
     finally:
         sys.setprofile(old_profile)
         sys.settrace(old_trace)
+        if was_collecting:
+            gc.enable()
     return calls, lines
 
 

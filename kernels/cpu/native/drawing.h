@@ -144,6 +144,8 @@ static int64_t draw_row(const float *logits, const draw_t *draw, int64_t vocab)
     if (scale == 0.0f)
         return token;
     float most = logits[token] * scale;
+    if (!(most > NEVER)) /* nothing may be drawn, or the model gave no numbers */
+        return token;
     float least = lowest_kept(logits, vocab, draw, scale, most);
     float best = most + gumbel((uint32_t)token, draw);
     vu ids;

@@ -1,4 +1,5 @@
 /* What Python calls: the choice of a variant, packing of weights, and sizes of workspaces. */
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -84,26 +85,27 @@ int64_t octavo_linear_bytes(int64_t tokens, int64_t inputs)
     return tokens * (inputs + inputs / GROUP * 8) + 64;
 }
 
-/* Bytes of `attend`'s scratch, for contexts of up to `context` tokens and so many threads. */
+/* Bytes of `attend`'s scratch, for so many sequences with contexts of up to `context` tokens. */
 int64_t octavo_attention_bytes(int64_t spans, int64_t context, int64_t heads, int64_t kv_heads,
-                               int64_t head_dim, int64_t threads)
+                               int64_t head_dim)
 {
     int64_t partitions = (context + PARTITION - 1) / PARTITION;
     int64_t padded = (head_dim + 15) / 16 * 16;
-    int64_t split = 4 * threads * partitions * (heads / kv_heads) * (padded + 2) * 4;
+    int64_t most = 4 * (int64_t)omp_get_max_threads(); /* tiles that are worth splitting */
+    int64_t tiles = spans * kv_heads < most ? spans * kv_heads : most;
+    int64_t split = tiles * partitions * (heads / kv_heads) * (padded + 2) * 4;
     int64_t list = (spans + 1) * 8;
     return split > list ? split : list;
 }
 
 /* Bytes of `forward`'s workspace. */
-int64_t octavo_workspace_bytes(const model_t *m, int64_t tokens, int64_t spans, int64_t context,
-                               int64_t threads)
+int64_t octavo_workspace_bytes(const model_t *m, int64_t tokens, int64_t spans, int64_t context)
 {
     int64_t heads = m->num_heads * m->head_dim, kv = m->num_kv_heads * m->head_dim;
     int64_t widest = m->hidden > m->intermediate ? m->hidden : m->intermediate;
     int64_t floats = 3 * m->hidden + 2 * heads + 2 * kv + 3 * m->intermediate;
     int64_t scratch = octavo_linear_bytes(tokens, heads > widest ? heads : widest);
-    int64_t attention = octavo_attention_bytes(spans, context, m->num_heads, m->num_kv_heads,
-                                               m->head_dim, threads);
+    int64_t attention =
+        octavo_attention_bytes(spans, context, m->num_heads, m->num_kv_heads, m->head_dim);
     return tokens * floats * 4 + (scratch > attention ? scratch : attention) + 64;
 }

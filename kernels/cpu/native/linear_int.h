@@ -190,9 +190,18 @@ static void quantise_group(const float *x, int8_t *values, float *scale, float *
 {
     enum { VECTORS = GROUP / WIDTH };
     const vf magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-    vf most = splat(0.0f);
-    for (int v = 0; v < VECTORS; v++)
-        most = vmax(most, vmax(load(x + v * WIDTH), -load(x + v * WIDTH)));
+    vf most = splat(0.0f), nothing = splat(0.0f);
+    for (int v = 0; v < VECTORS; v++) {
+        vf here = load(x + v * WIDTH);
+        most = vmax(most, vmax(here, -here));
+        nothing = nothing + (here - here); /* 0, or NaN if one is infinite or NaN */
+    }
+    if (sum(nothing) != 0.0f) { /* no integer stands for those: the result must tell of them */
+        memset(values, 0, GROUP);
+        *scale = NAN;
+        *total = 0;
+        return;
+    }
     float amax = largest(most);
     vf factor = splat(amax > 1e-36f ? 127.0f / amax : 0.0f); /* below it would be infinite */
     vi totals = {0};

@@ -94,7 +94,6 @@ typedef struct {
     const int64_t *rows;      /* [num_rows] tokens whose states are wanted */
     float *states;            /* [num_rows][hidden], the result */
     void *workspace;
-    int64_t workspace_bytes;
     int64_t num_tokens, num_rows;
     plan_t plan;
 } step_t;

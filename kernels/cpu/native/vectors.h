@@ -73,23 +73,18 @@ INLINE uint16_t to_bfloat16(float x)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* Halves are folded upon each other, so that four steps do what a loop over lanes does in sixteen. */
+/* Quarters are folded upon each other: a few steps instead of a loop over lanes. They go through
+ * memory in the text, but not in what compilers make of it. */
 typedef float quarter_t __attribute__((vector_size(16)));
-
-#define LOW(x) __builtin_shufflevector(x, x, 0, 1, 2, 3)
-#define HIGH(x) __builtin_shufflevector(x, x, 4, 5, 6, 7)
-#if WIDTH == 16
-#define FOLD(x, op)                                                                                \
-    op(op(LOW(x), HIGH(x)), op(__builtin_shufflevector(x, x, 8, 9, 10, 11),                        \
-                               __builtin_shufflevector(x, x, 12, 13, 14, 15)))
-#else
-#define FOLD(x, op) op(LOW(x), HIGH(x))
-#endif
-#define ADD(a, b) ((a) + (b))
 
 INLINE float sum(vf x)
 {
-    quarter_t four = FOLD(x, ADD);
+    quarter_t parts[WIDTH / 4], four;
+    memcpy(parts, &x, sizeof parts);
+    four = parts[0] + parts[1];
+#if WIDTH == 16
+    four = four + (parts[2] + parts[3]);
+#endif
     return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
@@ -102,7 +97,12 @@ INLINE quarter_t larger(quarter_t a, quarter_t b)
 
 INLINE float largest(vf x)
 {
-    quarter_t four = FOLD(x, larger);
+    quarter_t parts[WIDTH / 4], four;
+    memcpy(parts, &x, sizeof parts);
+    four = larger(parts[0], parts[1]);
+#if WIDTH == 16
+    four = larger(four, larger(parts[2], parts[3]));
+#endif
     float a = four[0] > four[1] ? four[0] : four[1], b = four[2] > four[3] ? four[2] : four[3];
     return a > b ? a : b;
 }
