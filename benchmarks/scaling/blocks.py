@@ -1,12 +1,13 @@
 """Block bookkeeping alone, without a model, against the number of cached blocks.
 
 Each operation is timed over many calls on blocks in random order, as requests would come to them:
-`allocate` (a block without content), `release` (back on the stack of empty ones), `register` a full
-block, `lookup` by hash, `touch` a free cached block, `release` it again (to the end of the eviction
-list), and `evict` (allocate when every free block holds content). The garbage collector is off, as in
-`timeit`; what one full collection costs at each size is a figure of its own. Times are CPU time of
-the thread. Steps of the pool are as many at every size (`tests/scheduler/test_step_cost.py` counts
-them); what grows is the share of blocks and hashes that the chip's caches do not hold.
+`allocate` (a block without content), `release` (back on the stack of empty ones), `register` a
+full block, `lookup` by hash, `touch` a free cached block, `release` it again (to the end of the
+eviction list), and `evict` (allocate when every free block holds content). The garbage collector
+is off, as in `timeit`; what one full collection costs at each size is a figure of its own. Times
+are CPU time of the thread. Steps of the pool are as many at every size
+(`tests/scheduler/test_step_cost.py` counts them); what grows is the share of blocks and hashes
+that the chip's caches do not hold.
 """
 
 import gc
