@@ -4,12 +4,12 @@ import time
 from dataclasses import dataclass
 
 from ..models.config import ModelConfig, load_config
-from ..models.packed_size import packed_size
+from ..models.native_support import packed_size
 from ..models.resolve import ModelFiles, resolve_model
 from ..models.tokenizer_files import load_tokenizer_files
 from .async_engine import ModelInfo
 from .errors import ConfigurationError
-from .plan import DTYPE_BYTES, EngineConfig, MemoryPlan, make_plan
+from .plan import EngineConfig, MemoryPlan, make_plan
 from .settings import Settings
 from .tokenizer import Tokenizer
 
@@ -32,7 +32,7 @@ def plan_model(settings: Settings) -> PlannedModel:
     files = resolve_model(settings.model, settings.cache_dir, revision=settings.revision)
     model = load_config(files)
     file_bytes = sum(file.stat().st_size for file in files.weight_files)
-    packed = packed_size(files, model, DTYPE_BYTES["float32"])
+    packed = packed_size(files, model)
     config, plan = make_plan(settings, model, str(files.path), file_bytes, packed)
     return PlannedModel(files, model, config, plan)
 

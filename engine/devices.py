@@ -7,9 +7,9 @@ import subprocess
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+from ..models.native_support import MAX_HEAD_DIM
 from .errors import ConfigurationError
 
-MAX_NATIVE_HEAD_DIM = 256
 _NVIDIA_QUERY = (
     "nvidia-smi",
     "--query-gpu=memory.free,memory.total",
@@ -51,7 +51,7 @@ def has_native_kernels(head_dim: int) -> bool:
     folders = (spec.submodule_search_locations or []) if spec is not None else []
     names = [f"_native{suffix}" for suffix in EXTENSION_SUFFIXES]
     is_there = any(Path(folder, "cpu", name).exists() for folder in folders for name in names)
-    return is_there and head_dim <= MAX_NATIVE_HEAD_DIM
+    return is_there and head_dim <= MAX_HEAD_DIM
 
 
 def free_memory(device: str) -> int:

@@ -21,7 +21,7 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from ..models.config import ModelConfig
-    from ..models.packed_size import PackedSize
+    from ..models.native_support import PackedSize
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1}
 DEFAULT_UTILIZATION = 0.9

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import LinearWeight
-from ..kernels.cpu.library import MAX_HEAD_DIM, LayerStruct, ModelStruct, StepStruct
+from ..kernels.cpu.library import LayerStruct, ModelStruct, StepStruct
 from ..kernels.cpu.operations import DrawRule, NativeOperations, NativePlan, cache_struct
 from ..kernels.cpu.weights import PackedWeight, embedding_struct
 from ..kernels.quantised import Fp8Weight, dense
@@ -15,6 +15,7 @@ from ..paged_cache.kv_tensors import KVCache
 from .config import ModelConfig
 from .decoder import rotary_tables
 from .decoder_weights import Layer, take_weights
+from .native_support import MAX_HEAD_DIM
 from .random_numbers import mix_key
 from .sampler import SamplingRow
 

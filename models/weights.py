@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from gguf import GGMLQuantizationType
@@ -20,6 +20,7 @@ from .errors import ModelFormatError
 from .fp8_checkpoint import join_scales
 from .gguf_file import GGUFFile
 from .gguf_header import StoredTensor
+from .native_support import PACKABLE_KINDS
 from .resolve import ModelFiles
 
 # More readers than this wait for memory rather than for arithmetic, and each holds a whole tensor.
@@ -42,11 +43,6 @@ _GGUF_LAYER_NAMES = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
-}
-_PACKED_KINDS: dict[GGMLQuantizationType, GGUFKind] = {
-    GGMLQuantizationType.Q4_0: "Q4_0",
-    GGMLQuantizationType.Q4_1: "Q4_1",
-    GGMLQuantizationType.Q8_0: "Q8_0",
 }
 _GGUF_LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 
@@ -109,10 +105,10 @@ def _read_gguf(
 
     def read(item: tuple[str, StoredTensor]) -> tuple[str, LinearWeight]:
         name, stored = item
-        if stored.kind in _PACKED_KINDS and name.endswith(kept_packed):
+        if stored.kind.name in PACKABLE_KINDS and name.endswith(kept_packed):
             blocks = torch.from_numpy(file.rows(stored))  # [outputs, bytes of a row]
             blocks = _in_canonical_order(name, blocks, config)
-            return name, from_gguf(blocks, _PACKED_KINDS[stored.kind])
+            return name, from_gguf(blocks, cast(GGUFKind, stored.kind.name))
         return name, _in_canonical_order(name, _to_torch(file, stored), config)
 
     named = ((_canonical_name(stored.name), stored) for stored in file.tensors)

@@ -19,7 +19,6 @@ import torch  # noqa: F401 - its OpenMP runtime must be there before the library
 logger = logging.getLogger(__name__)
 
 PANEL = 16
-MAX_HEAD_DIM = 256
 VARIANTS = ("avx512", "avx2", "generic")  # best first
 
 FLOAT32, BFLOAT16, INT4, INT8 = range(4)  # kinds of weights; the first two, of a KV cache too
@@ -206,7 +205,8 @@ class Library:
 def _procedure(function: Any, inputs: int, sizes: int, outputs: int) -> Callable[..., None]:
     function.argtypes = [c_void_p] * inputs + [c_int64] * sizes + [c_void_p] * outputs
     function.restype = None
-    return function  # type: ignore[no-any-return]
+    procedure: Callable[..., None] = function
+    return procedure
 
 
 def library_path() -> Path | None:

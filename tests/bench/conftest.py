@@ -64,7 +64,9 @@ def completion_events(
 
 
 @asynccontextmanager
-async def running(script: Script, metrics: str | None = None) -> AsyncIterator[ScriptedServer]:
+async def running(
+    script: Script, metrics: Callable[[], str] | None = None
+) -> AsyncIterator[ScriptedServer]:
     server_view = ScriptedServer("")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -88,7 +90,7 @@ async def running(script: Script, metrics: str | None = None) -> AsyncIterator[S
         headers = dict(line.lower().split(": ", 1) for line in lines if line)
         content = await reader.readexactly(int(headers.get("content-length", 0)))
         if head.startswith("GET"):
-            page = (metrics or "").encode()
+            page = (metrics() if metrics else "").encode()
             status = 404 if metrics is None else 200
             writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n" % (status, len(page)))
             writer.write(page)

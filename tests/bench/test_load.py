@@ -251,14 +251,17 @@ def test_duration_ends_sending_but_not_reading(run, reply, stream) -> None:
 
 def test_gauges_are_sampled_while_it_runs(closed_loop, script) -> None:
     page = 'octavo_kv_cache_usage_perc{engine="0"} 0.25\noctavo_num_requests_running 2\n'
-    is_sampled = asyncio.Event()
+    is_asked = asyncio.Event()
 
-    async def slow(body):
-        await asyncio.sleep(0.05)
-        is_sampled.set()
+    def metrics():
+        is_asked.set()
+        return page
+
+    async def answer(body):
+        await asyncio.wait_for(is_asked.wait(), timeout=10)
         return await script(body)
 
-    result, _ = closed_loop(slow, num=2, metrics=page)
+    result, _ = closed_loop(answer, num=4, metrics=metrics)
     assert (result.gauges[0].kv_usage, result.gauges[0].num_running) == (0.25, 2.0)
 
 

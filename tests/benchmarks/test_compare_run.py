@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,9 @@ def pids(tmp_path: Path) -> Callable[[], list[int]]:
 
 @pytest.fixture
 def stub(tmp_path: Path) -> Callable[..., System]:
-    def make(name: str, *flags: str, family: str = "octavo", **options: object) -> System:
+    def make(name: str, *flags: str, family: str = "octavo", **options: Any) -> System:
         command = (sys.executable, str(STUB), "{port}", str(tmp_path / "pids"), *flags)
-        return System(name, family, command, **options)  # type: ignore[arg-type]
+        return System(name, family, command, **options)
 
     return make
 

@@ -12,7 +12,7 @@ from octavo.engine.devices import has_native_kernels
 from octavo.engine.errors import ConfigurationError
 from octavo.engine.plan import make_plan
 from octavo.engine.settings import Settings
-from octavo.models.packed_size import PackedSize
+from octavo.models.native_support import PackedSize
 
 
 def test_blocks_follow_from_bytes(smollm2_gguf: Path) -> None:

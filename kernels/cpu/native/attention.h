@@ -100,12 +100,11 @@ INLINE void attend_rows(const int count, const tile_t *tile, int64_t row, int64_
             float here = largest(scores[r][v]);
             most = here > most ? here : most;
         }
+        decay[r] = 1;
         if (most == NEVER) { /* nothing visible yet: all weights are 0, not e^0 */
-            decay[r] = 1;
             memset(weights + r * KEYS, 0, KEYS * 4);
             continue;
         }
-        decay[r] = 1;
         if (most != state[r].most) {
             vf change = vexp(splat(state[r].most - most));
             decay[r] = change[0];

@@ -58,14 +58,10 @@ static part_t gather_keys(const tile_t *tile, int64_t first, float *scratch)
         int64_t place = tile->table[key / size] * tile->kv_heads + tile->kv_head;
         int64_t at = place * width * size + key % size;
         for (int64_t d = 0; d < width; d++) {
-            float value;
-            if (cache->kind == KV_FLOAT32) {
-                value = ((const float *)cache->keys)[at + d * size];
-            } else {
-                uint32_t bits = (uint32_t)((const uint16_t *)cache->keys)[at + d * size] << 16;
-                memcpy(&value, &bits, 4);
-            }
-            scratch[d * KEYS + j] = value;
+            int64_t from = at + d * size;
+            scratch[d * KEYS + j] = cache->kind == KV_FLOAT32
+                                        ? ((const float *)cache->keys)[from]
+                                        : widen_bfloat16(((const uint16_t *)cache->keys)[from]);
         }
     }
     return gathered;
@@ -97,10 +93,8 @@ static part_t gather_values(const tile_t *tile, int64_t first, int64_t count, fl
             const uint16_t *from = (const uint16_t *)cache->values + at;
             for (; d + WIDTH <= width; d += WIDTH)
                 store(to + d, load_bfloat16(from + d));
-            for (; d < width; d++) {
-                uint32_t bits = (uint32_t)from[d] << 16;
-                memcpy(to + d, &bits, 4);
-            }
+            for (; d < width; d++)
+                to[d] = widen_bfloat16(from[d]);
         }
         for (; d < tile->padded_dim; d++)
             to[d] = 0;

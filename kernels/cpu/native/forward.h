@@ -59,10 +59,9 @@ static void embed_row(const embedding_t *e, int64_t row, int64_t width, float *t
     if (e->kind == WEIGHT_FLOAT32) {
         memcpy(to, (const float *)e->weights + row * width, (size_t)width * 4);
     } else if (e->kind == WEIGHT_BFLOAT16) {
-        for (int64_t i = 0; i < width; i++) {
-            uint32_t bits = (uint32_t)((const uint16_t *)e->weights)[row * width + i] << 16;
-            memcpy(to + i, &bits, 4);
-        }
+        const uint16_t *from = (const uint16_t *)e->weights + row * width;
+        for (int64_t i = 0; i < width; i++)
+            to[i] = widen_bfloat16(from[i]);
     } else if (e->kind == WEIGHT_INT8) {
         for (int64_t g = 0; g < groups; g++) {
             const int8_t *from = (const int8_t *)e->weights + (row * groups + g) * GROUP;

@@ -97,24 +97,51 @@ INLINE void float_panel(const float *x, const linear_t *layer, int64_t panel, co
         store_panel(layer, panel, sums + t * PANEL, y + t * layer->outputs);
 }
 
+/* What a thread takes at a time: a few panels for a block of tokens. */
+typedef struct {
+    int64_t first_token, num_tokens, first_panel, last_panel; /* the last panel excluded */
+} piece_t;
+
+typedef struct {
+    int64_t tokens, block, panels, per_piece, pieces_of_block;
+} cut_t;
+
+INLINE cut_t cut_work(const linear_t *layer, int64_t tokens, int64_t block)
+{
+    cut_t cut = {.tokens = tokens, .block = block, .panels = (layer->outputs + PANEL - 1) / PANEL};
+    cut.per_piece = cut.panels >= 64 ? 8 : 2;
+    cut.pieces_of_block = (cut.panels + cut.per_piece - 1) / cut.per_piece;
+    return cut;
+}
+
+INLINE int64_t count_pieces(const cut_t *cut)
+{
+    return (cut->tokens + cut->block - 1) / cut->block * cut->pieces_of_block;
+}
+
+INLINE piece_t piece_at(const cut_t *cut, int64_t index)
+{
+    piece_t piece = {.first_token = index / cut->pieces_of_block * cut->block,
+                     .first_panel = index % cut->pieces_of_block * cut->per_piece};
+    int64_t left = cut->tokens - piece.first_token, last = piece.first_panel + cut->per_piece;
+    piece.num_tokens = left < cut->block ? left : cut->block;
+    piece.last_panel = last < cut->panels ? last : cut->panels;
+    return piece;
+}
+
 static void linear_float(const float *x, const linear_t *layer, int64_t tokens, float *y)
 {
-    int64_t panels = (layer->outputs + PANEL - 1) / PANEL;
-    int64_t blocks = (tokens + FLOAT_BLOCK - 1) / FLOAT_BLOCK;
-    int64_t chunk = panels >= 64 ? 8 : 2;
-    int64_t chunks = (panels + chunk - 1) / chunk;
+    const cut_t cut = cut_work(layer, tokens, FLOAT_BLOCK);
 #pragma omp for schedule(dynamic)
-    for (int64_t item = 0; item < chunks * blocks; item++) {
-        int64_t first_token = item / chunks * FLOAT_BLOCK, first = item % chunks * chunk;
-        int64_t count = tokens - first_token < FLOAT_BLOCK ? tokens - first_token : FLOAT_BLOCK;
-        int64_t last = first + chunk < panels ? first + chunk : panels;
-        const float *from = x + first_token * layer->inputs;
-        float *to = y + first_token * layer->outputs;
-        for (int64_t panel = first; panel < last; panel++) {
+    for (int64_t index = 0; index < count_pieces(&cut); index++) {
+        const piece_t piece = piece_at(&cut, index);
+        const float *from = x + piece.first_token * layer->inputs;
+        float *to = y + piece.first_token * layer->outputs;
+        for (int64_t panel = piece.first_panel; panel < piece.last_panel; panel++) {
             if (layer->kind == WEIGHT_FLOAT32)
-                float_panel(from, layer, panel, WEIGHT_FLOAT32, count, to);
+                float_panel(from, layer, panel, WEIGHT_FLOAT32, piece.num_tokens, to);
             else
-                float_panel(from, layer, panel, WEIGHT_BFLOAT16, count, to);
+                float_panel(from, layer, panel, WEIGHT_BFLOAT16, piece.num_tokens, to);
         }
     }
 }

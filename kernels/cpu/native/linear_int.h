@@ -337,21 +337,17 @@ static void linear_int(const float *x, const linear_t *layer, int64_t tokens, fl
 {
     integers_t integers = integers_in(scratch, tokens, layer->inputs);
     quantise(x, tokens, layer->inputs, &integers);
-    int64_t panels = (layer->outputs + PANEL - 1) / PANEL;
-    int64_t blocks = (tokens + INT_BLOCK - 1) / INT_BLOCK;
-    int64_t chunk = panels >= 64 ? 8 : 2;
-    int64_t chunks = (panels + chunk - 1) / chunk;
+    const cut_t cut = cut_work(layer, tokens, INT_BLOCK);
 #pragma omp for schedule(dynamic)
-    for (int64_t item = 0; item < chunks * blocks; item++) {
-        int64_t first_token = item / chunks * INT_BLOCK, first = item % chunks * chunk;
-        int64_t count = tokens - first_token < INT_BLOCK ? tokens - first_token : INT_BLOCK;
-        int64_t last = first + chunk < panels ? first + chunk : panels;
-        float *to = y + first_token * layer->outputs;
-        for (int64_t panel = first; panel < last; panel++) {
+    for (int64_t index = 0; index < count_pieces(&cut); index++) {
+        const piece_t piece = piece_at(&cut, index);
+        int64_t first = piece.first_token, count = piece.num_tokens;
+        float *to = y + first * layer->outputs;
+        for (int64_t panel = piece.first_panel; panel < piece.last_panel; panel++) {
             if (layer->kind == WEIGHT_INT4)
-                int_panel(layer, WEIGHT_INT4, panel, &integers, first_token, count, to);
+                int_panel(layer, WEIGHT_INT4, panel, &integers, first, count, to);
             else
-                int_panel(layer, WEIGHT_INT8, panel, &integers, first_token, count, to);
+                int_panel(layer, WEIGHT_INT8, panel, &integers, first, count, to);
         }
     }
 }

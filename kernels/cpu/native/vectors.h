@@ -63,6 +63,14 @@ INLINE vf load_bfloat16(const uint16_t *from)
 #endif
 }
 
+INLINE float widen_bfloat16(uint16_t half)
+{
+    uint32_t bits = (uint32_t)half << 16;
+    float wide;
+    memcpy(&wide, &bits, 4);
+    return wide;
+}
+
 /* Round to nearest, ties to even; a NaN stays one. */
 INLINE uint16_t to_bfloat16(float x)
 {
