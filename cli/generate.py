@@ -3,11 +3,11 @@
 import logging
 import sys
 
+from ..engine.chat_template import ChatTemplate
 from ..engine.llm import LLM
 from ..engine.logs import configure_logging
 from ..engine.sampling_params import SamplingParams
 from ..engine.settings import Settings
-from ..server.chat_template import ChatTemplate
 
 
 def stream_answer(

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request, Response
 
 from ..engine.async_engine import RequestStream
 from ..engine.outputs import TokenLogprob
-from .protocol import STRUCTURED_OUTPUT_FIELDS, ChatCompletionRequest
+from .chat_protocol import ChatCompletionRequest
+from .protocol import STRUCTURED_OUTPUT_FIELDS
 from .responses import (
     AssistantMessage,
     ChatChoice,

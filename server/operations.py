@@ -5,9 +5,10 @@ from fastapi.responses import JSONResponse
 
 from .. import __version__
 from ..engine.errors import BadRequestError, EngineDeadError
+from .chat_protocol import TokenizeRequest
 from .errors import error_body
 from .metrics import CONTENT_TYPE, ServerMetrics
-from .protocol import DetokenizeRequest, TokenizeRequest
+from .protocol import DetokenizeRequest
 from .responses import DetokenizeResponse, ErrorResponse, ModelCard, ModelList, TokenizeResponse
 from .service import ServiceOfApp
 

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from ..engine.async_engine import AsyncEngine, RequestStream
+from ..engine.chat_template import ChatTemplate, plain_messages
 from ..engine.errors import BadRequestError, NotFoundError
 from ..engine.outputs import RequestOutput, TokenLogprob
 from ..engine.sampling_params import SamplingParams
-from .chat_template import ChatTemplate, plain_messages
-from .protocol import ChatMessage, GenerationRequest
+from .chat_protocol import ChatMessage
+from .protocol import GenerationRequest
 from .responses import PromptTokensDetails, Usage
 
 # Tokenizing this much takes a millisecond or so: more would hold up other streams.
@@ -70,7 +71,7 @@ class Service:
                 "messages",
             )
         text = self._template.render(
-            plain_messages(messages),
+            plain_messages([message.model_dump(exclude_none=True) for message in messages]),
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
             extra=extra,

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
+from octavo.engine.chat_template import ChatTemplate, plain_messages
 from octavo.engine.errors import BadRequestError, ConfigurationError
-from octavo.server.chat_template import ChatTemplate, plain_messages
-from octavo.server.protocol import ChatMessage
 
 PLAIN = """{% for message in messages %}
 <{{ message.role }}>{{ message.content | trim }}</{{ message.role }}>
@@ -187,12 +186,12 @@ def test_a_final_message_that_the_template_leaves_out_cannot_be_continued() -> N
     ],
 )
 def test_content_is_one_text_whether_string_or_parts(content: Any, text: str) -> None:
-    (message,) = plain_messages([ChatMessage(role="user", content=content)])
+    (message,) = plain_messages([{"role": "user", "content": content}])
     assert message == {"role": "user", "content": text}
 
 
 def test_further_members_of_a_message_reach_the_template() -> None:
-    (message,) = plain_messages([ChatMessage(role="tool", content="4", name="add")])
+    (message,) = plain_messages([{"role": "tool", "content": "4", "name": "add"}])
     assert message == {"role": "tool", "content": "4", "name": "add"}
 
 
@@ -208,5 +207,5 @@ def test_further_members_of_a_message_reach_the_template() -> None:
 )
 def test_a_part_that_is_not_text_is_refused_by_its_type(part: dict[str, Any]) -> None:
     with pytest.raises(BadRequestError, match=repr(part["type"])) as caught:
-        plain_messages([ChatMessage(role="user", content=[part])])
+        plain_messages([{"role": "user", "content": [part]}])
     assert caught.value.param == "messages"

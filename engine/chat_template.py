@@ -5,6 +5,7 @@ Python objects and cannot change what they are given.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +13,8 @@ from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ..engine.errors import BadRequestError, ConfigurationError
-from ..engine.tokenizer import Tokenizer
+from .errors import BadRequestError, ConfigurationError
+from .tokenizer import Tokenizer
 
 _END_MARK = "\ufdd0end of the final message\ufdd0"  # U+FDD0 is never a character
 
@@ -81,12 +82,12 @@ class ChatTemplate:
         return _cut_at_mark(text) if continue_final_message else text
 
 
-def plain_messages(messages: list[Any]) -> list[dict[str, Any]]:
+def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Messages as templates expect them: content parts joined to one text.
 
     Raises BadRequestError for a part that is not text.
     """
-    return [_plain(message.model_dump(exclude_none=True)) for message in messages]
+    return [_plain({k: v for k, v in message.items() if v is not None}) for message in messages]
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
