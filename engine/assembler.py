@@ -1,5 +1,7 @@
 """From token ids to what the user sees: text, stop strings, log-probabilities of one choice."""
 
+from collections.abc import Sequence
+
 from .detokenizer import Detokenizer, StopStringMatcher
 from .messages import SequenceDelta, TokenScore
 from .outputs import RequestOutput, TokenLogprob, TopLogprob
@@ -17,15 +19,21 @@ class OutputAssembler:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        num_prompt_tokens: int,
+        prompt_token_ids: Sequence[int],
         params: SamplingParams,
         index: int,
     ) -> None:
         self._tokenizer = tokenizer
         self._index = index
-        self._num_prompt_tokens = num_prompt_tokens
+        self._prompt_token_ids = prompt_token_ids
         self._wants_logprobs = params.logprobs is not None
-        self._detokenizer = Detokenizer(tokenizer, skip_special_tokens=params.skip_special_tokens)
+        self._detokenizer = Detokenizer(
+            tokenizer,
+            skip_special_tokens=params.skip_special_tokens,
+            shown=params.shown_special_tokens,
+        )
+        eos = () if params.ignore_eos else tokenizer.eos_token_ids
+        self._stop_token_ids = frozenset((*eos, *params.stop_token_ids))
         self._matcher = (
             StopStringMatcher(params.stop, include=params.include_stop_str_in_output)
             if params.stop
@@ -34,6 +42,8 @@ class OutputAssembler:
         self._min_tokens = params.min_tokens
         self._pending_ids: list[int] = []
         self._pending_logprobs: list[TokenLogprob] = []
+        self._wants_prompt_logprobs = params.prompt_logprobs is not None
+        self._prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
         self.num_output_tokens = 0
         self.num_cached_tokens = 0
 
@@ -48,6 +58,9 @@ class OutputAssembler:
         self._pending_ids.extend(delta.token_ids)
         if self._wants_logprobs:
             self._pending_logprobs.extend(map(self._logprob, delta.token_ids, delta.scores))
+        if self._wants_prompt_logprobs and delta.token_ids:
+            self._wants_prompt_logprobs = False
+            self._prompt_logprobs = self._judge_prompt(delta.prompt_scores)
         text = self._detokenizer.push(self._visible(delta))
         finish_reason, stop_reason = delta.finish_reason, delta.stop_reason
         ended = finish_reason is not None
@@ -65,10 +78,15 @@ class OutputAssembler:
             return None
         return self._output(text, finish_reason, stop_reason)
 
+    def _judge_prompt(self, scores: Sequence[TokenScore]) -> tuple[TokenLogprob | None, ...]:
+        """The prompt's tokens with their scores, which the first one has none of."""
+        judged = map(self._logprob, self._prompt_token_ids[1:], scores)
+        return (None, *judged)
+
     def _visible(self, delta: SequenceDelta) -> list[int]:
         """The delta's tokens without a stop token that ended the sequence."""
         ids = list(delta.token_ids)
-        if delta.finish_reason == "stop" and ids:
+        if delta.finish_reason == "stop" and ids and ids[-1] in self._stop_token_ids:
             ids.pop()
         return ids
 
@@ -82,10 +100,12 @@ class OutputAssembler:
             logprobs=tuple(self._pending_logprobs) if self._wants_logprobs else None,
             finish_reason=finish_reason,
             stop_reason=stop_reason,
-            num_prompt_tokens=self._num_prompt_tokens,
+            num_prompt_tokens=len(self._prompt_token_ids),
             num_cached_tokens=self.num_cached_tokens,
             num_output_tokens=self.num_output_tokens,
+            prompt_logprobs=self._prompt_logprobs,
         )
+        self._prompt_logprobs = None
         self._pending_ids.clear()
         self._pending_logprobs.clear()
         return output

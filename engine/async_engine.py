@@ -4,11 +4,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from .assembler import OutputAssembler
 from .client import EngineClient
-from .errors import EngineDeadError, OverloadedError, RequestFailedError
+from .errors import BadRequestError, EngineDeadError, OverloadedError, RequestFailedError
+from .grammars import Grammars
 from .launch import EngineProcess
 from .messages import EngineStats, SequenceDelta, StepResult, Submit
 from .outputs import RequestOutput
@@ -22,6 +24,7 @@ from .tokenizer import Tokenizer
 logger = logging.getLogger(__name__)
 
 STALLED_AFTER_S = 60.0
+GRAMMAR_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class AsyncEngine:
         self.info = info
         self.tokenizer: Tokenizer  # set before the first request, while the engine loads
         self.listener: TelemetryListener = SilentListener()
+        self._grammars = Grammars(lambda: (self.tokenizer, info.vocab_size))
+        self._grammar_threads = ThreadPoolExecutor(2, thread_name_prefix="grammars")
         self._sequences: dict[str, _Sequence] = {}
         self._tell_death = on_death
         self._client = EngineClient(process, config, self._on_step, self._on_death)
@@ -140,6 +145,7 @@ class AsyncEngine:
         """End every open request and the engine process."""
         self._end_all(EngineDeadError("the server is shutting down"))
         await self._client.stop()
+        self._grammar_threads.shutdown(wait=False, cancel_futures=True)
 
     async def stats(self) -> EngineStats:
         """Live state of queues and blocks. Raises EngineDeadError."""
@@ -153,6 +159,24 @@ class AsyncEngine:
             vocab_size=self.info.vocab_size,
             max_model_len=self.info.max_model_len,
         )
+
+    async def check_structured(self, params: SamplingParams) -> None:
+        """Compile the structured output, if there is one, beside the event loop.
+
+        Raises BadRequestError if it is no grammar, or one that takes too long.
+        """
+        if params.structured is None:
+            return
+        compiling = asyncio.get_running_loop().run_in_executor(
+            self._grammar_threads, self._grammars.compile, params.structured
+        )
+        try:
+            await asyncio.wait_for(compiling, GRAMMAR_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            raise BadRequestError(
+                f"the structured output was not compiled within {GRAMMAR_TIMEOUT_S:.0f} seconds.",
+                "response_format",
+            ) from None
 
     def check_capacity(self, num_sequences: int) -> None:
         """Raise OverloadedError if the queue has no room for them, EngineDeadError if not ready."""
@@ -196,7 +220,7 @@ class AsyncEngine:
             )
             for submit in submits:
                 sequence = _Sequence(
-                    assembler=OutputAssembler(self.tokenizer, len(token_ids), one, len(opened)),
+                    assembler=OutputAssembler(self.tokenizer, token_ids, one, len(opened)),
                     inbox=inbox,
                     prompt_tokens=len(token_ids),
                     max_tokens=submit.max_tokens,

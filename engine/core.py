@@ -4,21 +4,21 @@
 sockets, text or HTTP.
 """
 
-import hashlib
 import logging
 import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ..models.batch import SampledToken
-from ..models.sampling_spec import SamplingSpec
 from ..paged_cache import BlockPool
-from ..scheduler import Batch, FinishReason, Request, Scheduler, StopRule
+from ..scheduler import Batch, FinishReason, Scheduler
+from .constraint_builder import ConstraintBuilder
+from .constraints import TokenConstraint
+from .grammars import Grammars, needs_constraint
 from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
 from .plan import EngineConfig
+from .translation import sampling_spec, scheduler_request
 
 if TYPE_CHECKING:
     from ..models.step import PendingTokens, Runner
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 PREEMPTION_LOG_INTERVAL_S = 5.0
 SMALLEST_DIVISIBLE_STEP = 32  # tokens: a smaller step that finds no memory has another cause
-LARGEST_TOP_K = 2**31 - 1  # beyond any vocabulary, and what a kernel's integer holds
+GRAMMAR_WAIT_S = 0.01  # with nothing else to do; messages wait as long
 
 
 @dataclass(slots=True)
@@ -57,7 +57,9 @@ class _Flight:
 class EngineCore:
     """Takes sequences in, computes them step by step, and gives their tokens out."""
 
-    def __init__(self, config: EngineConfig, runner: "Runner", model_identity: bytes) -> None:
+    def __init__(
+        self, config: EngineConfig, runner: "Runner", model_identity: bytes, grammars: Grammars
+    ) -> None:
         self._runner = runner
         self._pool = BlockPool(config.num_blocks, config.enable_prefix_caching)
         self._scheduler = Scheduler(
@@ -73,6 +75,9 @@ class EngineCore:
         self._config = config
         self._model_identity = model_identity
         self._lives: dict[str, _Life] = {}
+        self._builder = ConstraintBuilder(grammars)
+        self._constraints: dict[str, TokenConstraint] = {}
+        self._prompt_scores: dict[str, list[TokenScore]] = {}
         self._next_preemption_log = 0.0
         self._flights: deque[_Flight] = deque()  # oldest first
         self._last_finished_at = 0.0
@@ -81,29 +86,16 @@ class EngineCore:
     @property
     def has_work(self) -> bool:
         """Whether any sequence waits or runs, or a step is in flight."""
-        return self._scheduler.has_work or bool(self._flights)
+        return bool(self._scheduler.has_work or self._flights or self._builder.num_waiting)
 
     def add(self, submit: Submit) -> None:
         """Queue a sequence. Raises ValueError if its id is in use or it can never fit."""
-        params, spec = submit.params, _sampling_spec(submit)
-        rule = StopRule(
-            max_tokens=submit.max_tokens,
-            max_total_tokens=self._config.max_model_len,
-            min_tokens=params.min_tokens,
-            eos_token_ids=frozenset(() if params.ignore_eos else submit.eos_token_ids),
-            stop_token_ids=frozenset(params.stop_token_ids),
-        )
-        request = Request(
-            submit.request_id,
-            submit.prompt_token_ids,
-            rule,
-            priority=submit.priority,
-            arrival_time=time.monotonic(),
-            hash_extra=_hash_extra(self._model_identity, submit.cache_salt),
-            reads_output=spec.reads_output,
-        )
-        self._scheduler.add(request)
-        self._runner.add_request(submit.request_id, submit.prompt_token_ids, spec)
+        if submit.request_id in self._lives:
+            raise ValueError(f"request id {submit.request_id!r} is in use")
+        if needs_constraint(submit.params):
+            self._builder.begin(submit)
+        else:
+            self._enqueue(submit, None)
         self._lives[submit.request_id] = _Life(queued_at=time.monotonic())
 
     def cancel(self, request_ids: list[str]) -> list[SequenceDelta]:
@@ -113,7 +105,9 @@ class EngineCore:
         """
         ended = []
         for request_id in request_ids:
-            if self._scheduler.cancel(request_id):
+            if self._builder.cancel(request_id):
+                ended.append(self._farewell(request_id, FinishReason.ABORT))
+            elif self._scheduler.cancel(request_id):
                 ended.append(self._end(request_id, FinishReason.ABORT))
         return ended
 
@@ -124,18 +118,22 @@ class EngineCore:
         blocks back; the others go on. A step for which the device has no memory is taken back, and
         smaller ones follow.
         """
+        refused = self._enqueue_ready() if self._builder.num_waiting else []
         if not self._flights:
             self._launch()
         if self._config.async_scheduling and self._may_run_ahead():
             self._launch()
         if not self._flights:
-            return StepResult(deltas=(), finished_at=time.monotonic(), step_seconds=0.0)
+            return StepResult(tuple(refused), finished_at=time.monotonic(), step_seconds=0.0)
         flight = self._flights.popleft()
         try:
             sampled = flight.wait()
         except Exception as error:
-            return self._result(flight, self._give_up(flight.batch, error), was_computed=False)
-        return self._result(flight, self._deliver(flight.batch, sampled), was_computed=True)
+            failed = self._give_up(flight.batch, error)
+            return self._result(flight, refused + failed, was_computed=False)
+        self._note_prompt_scores(flight)
+        delivered = self._deliver(flight.batch, sampled)
+        return self._result(flight, refused + delivered, was_computed=True)
 
     def drain(self) -> None:
         """Wait for the steps in flight, so that what was cancelled has given its blocks back."""
@@ -157,6 +155,36 @@ class EngineCore:
             num_evictions=pool.num_evictions,
             ticket=ticket,
         )
+
+    def _enqueue(self, submit: Submit, constraint: TokenConstraint | None) -> None:
+        """Hand a sequence to scheduler and runner. Raises ValueError as `add` does."""
+        spec = sampling_spec(submit)
+        request = scheduler_request(
+            submit,
+            max_model_len=self._config.max_model_len,
+            model_identity=self._model_identity,
+            reads_output=spec.reads_output or constraint is not None,
+        )
+        self._scheduler.add(request)
+        self._runner.add_request(submit.request_id, submit.prompt_token_ids, spec, constraint)
+        if constraint is not None:
+            self._constraints[submit.request_id] = constraint
+        if submit.params.prompt_logprobs is not None:
+            self._prompt_scores[submit.request_id] = []
+
+    def _enqueue_ready(self) -> list[SequenceDelta]:
+        """Enqueue the sequences whose grammar is compiled; those that cannot run end."""
+        is_idle = not (self._flights or self._scheduler.has_work)
+        refused = []
+        for submit, built in self._builder.take_ready(GRAMMAR_WAIT_S if is_idle else 0.0):
+            try:
+                if isinstance(built, Exception):
+                    raise built
+                self._enqueue(submit, built)
+            except Exception as error:
+                logger.warning("%s: %s", submit.request_id, error)
+                refused.append(self._farewell(submit.request_id, FinishReason.ERROR, str(error)))
+        return refused
 
     def _may_run_ahead(self) -> bool:
         return (
@@ -180,8 +208,9 @@ class EngineCore:
         self._flights.append(_Flight(batch, started, pending, error))
 
     def _deliver(self, batch: Batch, sampled: list[SampledToken]) -> list[SequenceDelta]:
+        complete, broken = self._follow(sampled) if self._constraints else ((), {})
         updates = self._scheduler.update(
-            batch, {token.request_id: token.token_id for token in sampled}
+            batch, {token.request_id: token.token_id for token in sampled}, complete
         )
         scores = {
             token.request_id: (_score(token),) for token in sampled if token.logprob is not None
@@ -189,14 +218,21 @@ class EngineCore:
         deltas = []
         for update in updates:
             request_id, reason = update.request_id, update.finish_reason
+            if request_id in broken:
+                self._scheduler.cancel(request_id)
+                deltas.append(self._end(request_id, FinishReason.ERROR, broken[request_id]))
+                continue
             life = self._lives[request_id]
+            prompt_scores = self._prompt_scores.pop(request_id, ())
             if reason is not None:
                 self._forget(request_id)
+                del self._lives[request_id]
             deltas.append(
                 SequenceDelta(
                     request_id=request_id,
                     token_ids=tuple(update.token_ids),
                     scores=scores.get(request_id, ()),
+                    prompt_scores=tuple(prompt_scores),
                     finish_reason=None if reason is None else reason.value,
                     stop_reason=update.stop_reason,
                     num_cached_tokens=update.num_cached_tokens,
@@ -205,6 +241,28 @@ class EngineCore:
                 )
             )
         return deltas
+
+    def _follow(self, sampled: list[SampledToken]) -> tuple[set[str], dict[str, str]]:
+        """Tell the constraints what was drawn. Returns who is complete, and what broke whom."""
+        complete, broken = set(), {}
+        for token in sampled:
+            constraint = self._constraints.get(token.request_id)
+            if constraint is None:
+                continue
+            constraint.accept(token.token_id)
+            if constraint.error is not None:
+                broken[token.request_id] = f"the structured output failed: {constraint.error}"
+            elif constraint.is_finished:
+                complete.add(token.request_id)
+        return complete, broken
+
+    def _note_prompt_scores(self, flight: _Flight) -> None:
+        """Keep what a step says of prompts until their first token; a preempted prompt repeats."""
+        assert flight.pending is not None
+        for part in flight.pending.prompt_scores:
+            known = self._prompt_scores.get(part.request_id)
+            if known is not None:  # else it was cancelled meanwhile
+                known[part.first - 1 :] = [TokenScore(*score) for score in part.scores]
 
     def _give_up(self, batch: Batch, error: Exception) -> list[SequenceDelta]:
         """A step failed: those that build upon it fail with it; without memory it is repeated."""
@@ -269,8 +327,14 @@ class EngineCore:
     def _end(
         self, request_id: str, reason: FinishReason, error: str | None = None
     ) -> SequenceDelta:
-        life = self._lives[request_id]
+        """The last that is heard of a sequence that the scheduler has let go of."""
         self._forget(request_id)
+        return self._farewell(request_id, reason, error)
+
+    def _farewell(
+        self, request_id: str, reason: FinishReason, error: str | None = None
+    ) -> SequenceDelta:
+        life = self._lives.pop(request_id)
         return SequenceDelta(
             request_id=request_id,
             finish_reason=reason.value,
@@ -280,50 +344,9 @@ class EngineCore:
         )
 
     def _forget(self, request_id: str) -> None:
-        del self._lives[request_id]
+        self._prompt_scores.pop(request_id, None)
+        self._constraints.pop(request_id, None)
         self._runner.remove_request(request_id)
-
-
-def load_core(config: EngineConfig) -> tuple[EngineCore, dict[str, float]]:
-    """Load the model and reserve the KV memory. Returns the core and seconds by start-up phase.
-
-    Raises ModelError (bad files), MemoryError or torch's out-of-memory error.
-    """
-    phases: dict[str, float] = {}
-    mark = time.monotonic()
-
-    def lap(name: str) -> None:
-        nonlocal mark
-        now = time.monotonic()
-        phases[name] = round(now - mark, 3)
-        mark = now
-
-    import torch
-
-    from ..models.load import RunnerOptions, load_runner
-
-    torch.set_num_threads(config.num_threads)
-    lap("import torch")
-    options = RunnerOptions(
-        dtype=config.dtype,
-        kv_dtype=config.kv_dtype,
-        keep_packed=config.keep_packed,
-        device=config.device,
-        block_size=config.block_size,
-        num_blocks=config.num_blocks,
-        memory_share=config.memory_share,
-        max_num_seqs=config.max_num_seqs,
-        max_model_len=config.max_model_len,
-        max_num_batched_tokens=config.max_num_batched_tokens,
-        enforce_eager=config.enforce_eager,
-        deterministic=config.deterministic,
-    )
-    loaded = load_runner(config.model_path, options)
-    config = msgspec.structs.replace(config, num_blocks=loaded.num_blocks)
-    lap("load model")
-    loaded.runner.warm_up()
-    lap("warm up")
-    return EngineCore(config, loaded.runner, loaded.identity), phases
 
 
 def _is_final(error: Exception) -> bool:
@@ -334,33 +357,6 @@ def _is_final(error: Exception) -> bool:
 
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
-def _hash_extra(model_identity: bytes, cache_salt: str) -> bytes:
-    """What besides tokens decides a block's content: the model, and whose prefix it may be."""
-    salt = hashlib.sha256(cache_salt.encode()).digest() if cache_salt else b""
-    return model_identity + salt
-
-
-def _sampling_spec(submit: Submit) -> SamplingSpec:
-    params = submit.params
-    stops = () if params.ignore_eos else submit.eos_token_ids
-    return SamplingSpec(
-        temperature=params.temperature,
-        top_p=params.top_p,
-        top_k=min(max(0, params.top_k), LARGEST_TOP_K),
-        min_p=params.min_p,
-        presence_penalty=params.presence_penalty,
-        frequency_penalty=params.frequency_penalty,
-        repetition_penalty=params.repetition_penalty,
-        seed=submit.seed,
-        min_tokens=params.min_tokens,
-        banned_until_min=tuple(dict.fromkeys((*stops, *params.stop_token_ids))),
-        logit_bias=tuple((params.logit_bias or {}).items()),
-        allowed_token_ids=params.allowed_token_ids,
-        bad_words=submit.bad_words_ids,
-        logprobs=params.logprobs,
-    )
 
 
 def _score(token: SampledToken) -> TokenScore:

@@ -10,12 +10,16 @@ class Detokenizer:
     """Turns one sequence's generated tokens into text, a few at a time; O(1) for each token.
 
     Tokens are joined as bytes, so a character whose bytes are spread over tokens appears once it is
-    whole. The text continues the prompt: a leading space stays.
+    whole. The text continues the prompt: a leading space stays. Special tokens are left out, but
+    for those whose text is in `shown`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True, shown: Iterable[str] = ()
+    ) -> None:
         self._tokenizer = tokenizer
         self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
+        self._skipped -= {tokenizer.token_id(text) for text in shown}
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_ids: Iterable[int]) -> str:

@@ -1,13 +1,16 @@
 """`octavo.LLM`: the same engine in the caller's own process, for offline use."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .assembler import OutputAssembler
 from .build import load_tokenizer, plan_model
-from .core import EngineCore, load_core
+from .chat_template import ChatTemplate, plain_messages
+from .core import EngineCore
 from .errors import BadRequestError, RequestFailedError
+from .grammars import Grammars
+from .load_core import load_core
 from .messages import SequenceDelta
 from .outputs import Completion, RequestOutput, TokenLogprob
 from .prepare import make_sequences, validate_request
@@ -18,6 +21,8 @@ from .settings import Settings
 logger = logging.getLogger(__name__)
 
 Prompt = str | Sequence[int]
+Message = Mapping[str, Any]
+Conversation = Sequence[Message]
 
 
 class LLM:
@@ -36,7 +41,9 @@ class LLM:
         self.plan = planned.plan
         self.model_config = planned.model
         self.tokenizer = load_tokenizer(planned, self.settings)
-        self._core, self.startup_seconds = load_core(planned.config)
+        self._template = ChatTemplate.for_tokenizer(self.tokenizer)
+        self._grammars = Grammars(lambda: (self.tokenizer, planned.model.vocab_size))
+        self._core, self.startup_seconds = load_core(planned.config, self._grammars)
         self._num_requests = 0
         self._is_running = False
 
@@ -65,6 +72,36 @@ class LLM:
             for _ in run.outputs(advance):
                 pass
         return run.completions()
+
+    def chat(
+        self,
+        conversations: Conversation | Sequence[Conversation],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        use_progress_bar: bool = True,
+    ) -> list[list[Completion]]:
+        """Answer conversations: each a list of messages `{"role": …, "content": …}`.
+
+        As `generate`, after the model's chat template. Raises BadRequestError if there is none, or
+        it refuses the messages.
+        """
+        if self._template is None:
+            raise BadRequestError("this model has no chat template (chat_template=FILE gives one)")
+        extra = {**(chat_template_kwargs or {}), **({"tools": list(tools)} if tools else {})}
+        prompts: list[Prompt] = []
+        for messages in _as_conversations(conversations):
+            text = self._template.render(
+                plain_messages(messages),
+                add_generation_prompt=add_generation_prompt and not continue_final_message,
+                continue_final_message=continue_final_message,
+                extra=extra,
+            )
+            prompts.append(self.tokenizer.encode(text, add_special_tokens=False))
+        return self.generate(prompts, params, use_progress_bar=use_progress_bar)
 
     def stream(
         self, prompt: Prompt, params: SamplingParams | None = None
@@ -99,6 +136,9 @@ class _Run:
             )
             for ids, one in zip(prompts, params, strict=True)
         ]
+        for one in checked:
+            if one.structured is not None:
+                llm._grammars.compile(one.structured)
         self._choices: list[list[_Choice]] = []
         self._open: dict[str, _Choice] = {}
         self._submits = []
@@ -106,7 +146,7 @@ class _Run:
             sequences = make_sequences(llm._next_id(), ids, one, llm.tokenizer)
             choices = []
             for index, sequence in enumerate(sequences):
-                choice = _Choice(OutputAssembler(llm.tokenizer, len(ids), one, index))
+                choice = _Choice(OutputAssembler(llm.tokenizer, ids, one, index))
                 self._open[sequence.request_id] = choice
                 choices.append(choice)
             self._choices.append(choices)
@@ -178,6 +218,7 @@ class _Choice:
             stop_reason=last.stop_reason,
             num_prompt_tokens=last.num_prompt_tokens,
             num_cached_tokens=last.num_cached_tokens,
+            prompt_logprobs=self.outputs[0].prompt_logprobs,
         )
 
 
@@ -188,6 +229,15 @@ def _as_batch(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if items and all(isinstance(item, int) for item in items):
         return [[item for item in items if isinstance(item, int)]]
     return [item for item in items if not isinstance(item, int)]
+
+
+def _as_conversations(
+    conversations: Conversation | Sequence[Conversation],
+) -> list[Conversation]:
+    single = [item for item in conversations if isinstance(item, Mapping)]
+    if len(single) == len(conversations):
+        return [single]
+    return [item for item in conversations if not isinstance(item, Mapping)]
 
 
 def _params_for_each(

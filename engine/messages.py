@@ -53,11 +53,15 @@ class TokenScore(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class SequenceDelta(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What one step gave one sequence. `scores` aligns with `token_ids`, empty if not asked."""
+    """What one step gave one sequence. `scores` aligns with `token_ids`, empty if not asked.
+
+    `prompt_scores`, if asked for, come with the first token: of every prompt token but the first.
+    """
 
     request_id: str
     token_ids: tuple[int, ...] = ()
     scores: tuple[TokenScore, ...] = ()
+    prompt_scores: tuple[TokenScore, ...] = ()
     finish_reason: str | None = None
     stop_reason: int | None = None
     num_cached_tokens: int = 0

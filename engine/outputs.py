@@ -31,7 +31,8 @@ class RequestOutput:
     `text`, `token_ids` and `logprobs` are what came since the last output of the choice `index`;
     `num_output_tokens` counts from its beginning. `finish_reason` (stop, length, abort or error) is
     set on the last output of the choice; `stop_reason` is then the stop string or stop token id
-    that ended it, None for end-of-sequence.
+    that ended it, None for end-of-sequence. `prompt_logprobs`, if asked for, come with the first
+    output, one entry a prompt token; the first token has none.
     """
 
     index: int
@@ -43,6 +44,7 @@ class RequestOutput:
     num_prompt_tokens: int
     num_cached_tokens: int
     num_output_tokens: int
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +59,4 @@ class Completion:
     stop_reason: int | str | None
     num_prompt_tokens: int
     num_cached_tokens: int
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None

@@ -15,7 +15,8 @@ import sys
 import msgspec
 import zmq
 
-from .core import EngineCore, load_core
+from .core import EngineCore
+from .load_core import load_core
 from .logs import configure_logging
 from .messages import (
     Cancel,

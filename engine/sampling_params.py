@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from .errors import BadRequestError
+from .structured import StructuredOutput, ThinkingRule
 
 MAX_CHOICES = 16_384
 MAX_LOGPROBS = 20
@@ -25,7 +26,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     `temperature` below 1e-5 is greedy, and `top_p`, `top_k`, `min_p` then have no effect. `seed`
     fixes the result: the same prompt, parameters and seed give the same tokens whatever else runs;
     choice i of n draws with `seed + i`. `max_tokens` None means the rest of the context. `logprobs`
-    k asks for the sampled token's log-probability and the k most likely.
+    k asks for the sampled token's log-probability and the k most likely, `prompt_logprobs` for the
+    same of every prompt token but the first. `shown_special_tokens` stay in the text where
+    `skip_special_tokens` takes out all others.
     """
 
     n: int = 1
@@ -48,6 +51,10 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     logit_bias: dict[int, float] | None = None
     allowed_token_ids: tuple[int, ...] | None = None
     bad_words: tuple[str, ...] = ()
+    prompt_logprobs: int | None = None
+    structured: StructuredOutput | None = None
+    thinking: ThinkingRule | None = None
+    shown_special_tokens: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -117,20 +124,21 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
                 f"min_tokens must be less than or equal to max_tokens={self.max_tokens}, "
                 f"got {self.min_tokens}.",
             )
-        if self.logprobs is not None:
-            if self.logprobs < 0:
-                raise _bad(
-                    "logprobs",
-                    self.logprobs,
-                    f"logprobs must be non-negative, got {self.logprobs}.",
-                )
-            if self.logprobs > MAX_LOGPROBS:
-                raise _bad(
-                    "logprobs",
-                    self.logprobs,
-                    f"Requested sample logprobs of {self.logprobs}, which is greater than max "
-                    f"allowed: {MAX_LOGPROBS}",
-                )
+        self._check_logprobs("logprobs", "sample", self.logprobs)
+        self._check_logprobs("prompt_logprobs", "prompt", self.prompt_logprobs)
+
+    def _check_logprobs(self, name: str, which: str, count: int | None) -> None:
+        if count is None:
+            return
+        if count < 0:
+            raise _bad(name, count, f"{name} must be non-negative, got {count}.")
+        if count > MAX_LOGPROBS:
+            raise _bad(
+                name,
+                count,
+                f"Requested {which} logprobs of {count}, which is greater than max allowed: "
+                f"{MAX_LOGPROBS}",
+            )
 
     def _check_lists(self) -> None:
         if len(self.stop) > MAX_STOP_STRINGS:

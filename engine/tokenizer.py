@@ -49,11 +49,21 @@ class Tokenizer:
             ) from None
         return ids
 
+    def to_json(self) -> str:
+        """The tokenizer as the text of a tokenizer.json."""
+        text: str = self._tokenizer.to_str()
+        return text
+
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The text of token ids; bytes that are no UTF-8 become U+FFFD, unknown ids nothing."""
         known = [token_id for token_id in token_ids if 0 <= token_id <= _MAX_ID]
         text: str = self._tokenizer.decode(known, skip_special_tokens=skip_special_tokens)
         return text
+
+    def token_id(self, text: str) -> int | None:
+        """The id of the one token that this text is, None if there is none."""
+        token_id: int | None = self._tokenizer.token_to_id(text)
+        return token_id
 
     def token_text(self, token_id: int) -> str:
         """The text of one token on its own; half a character shows as U+FFFD."""

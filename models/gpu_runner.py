@@ -2,9 +2,9 @@
 
 It does not wait for the device while it launches a step: block tables live there and take only
 their changes, tokens drawn in the step before are read there, and what was drawn comes back by a
-copy that `PendingTokens.wait` waits for. (Biases, bans, penalties and log-probabilities are the
-exception: their small arrays are sent when the logits are there.) The same code runs on a CPU
-through Triton's interpreter.
+copy that `PendingTokens.wait` waits for. (Biases, bans, penalties, grammars and log-probabilities
+are the exception: their small arrays are sent when the logits are there.) The same code runs on a
+CPU through Triton's interpreter.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,19 +24,22 @@ from ..kernels.gpu.attention import (
 )
 from ..paged_cache.kv_tensors import KVCache
 from .batch import StepItem
+from .constraint import Constraint
 from .decode_graphs import DecodeGraphs
 from .decoder import Decoder
 from .gpu_sampler import draw_tokens, parameter_arrays, to_host
+from .prompt_scores import PromptScores, prompt_spans, rows_of, score_prompts
 from .sampler import SamplingRow
 from .sampling_spec import SamplingSpec
 from .sequences import RunningSequence, SequenceTable, StepLayout
 from .staging import StagingBuffer
 from .step import PendingTokens, drawing_rows
+from .token_masks import MaskFiller
 
 Arrays = dict[str, NDArray[Any]]
 
 DETERMINISTIC_SPLIT_TOKENS = 512  # where a step ends a run of keys, in every step of the server
-_BYTES_PER_TOKEN = 20  # token id, position, slot, tile
+_BYTES_PER_TOKEN = 28  # token id, position, slot, tile, judged token
 _BYTES_PER_SEQUENCE = 128  # row, context, start, tile, what is drawn and how
 _BYTES_PER_CHANGE = 20  # row, column and block of an entry of the tables
 
@@ -70,6 +73,7 @@ class GpuRunner:
         self._max_model_len = max_model_len
         self._graph_sizes = graph_sizes
         self._sequences = SequenceTable(max_num_seqs, max_model_len, block_size)
+        self._masks = MaskFiller(device)
         # One row more than there are sequences, all of block 0: the padding of a graph's batch.
         self._padding_row = max_num_seqs
         num_rows, max_blocks = max_num_seqs + 1, self._sequences.tables.shape[1]
@@ -88,10 +92,14 @@ class GpuRunner:
         self._largest_step = (max_num_batched_tokens, max_num_seqs)
 
     def add_request(
-        self, request_id: str, prompt_token_ids: Sequence[int], spec: SamplingSpec
+        self,
+        request_id: str,
+        prompt_token_ids: Sequence[int],
+        spec: SamplingSpec,
+        constraint: Constraint | None = None,
     ) -> None:
         """Make a sequence known; it takes a block table's row when it first runs."""
-        self._sequences.add(request_id, RunningSequence(prompt_token_ids, spec))
+        self._sequences.add(request_id, RunningSequence(prompt_token_ids, spec, constraint))
 
     def remove_request(self, request_id: str) -> None:
         """Forget a sequence. A step in flight may still compute it; its tokens go nowhere."""
@@ -106,29 +114,40 @@ class GpuRunner:
         """Begin to compute a step; this returns before it is computed."""
         layout = self._sequences.lay_out(batch)
         sequences, rows = drawing_rows(self._sequences, batch, layout)
-        size = self._graphs.size_for(layout)
+        masks = self._masks.begin([sequence.constraint for sequence in sequences])
+        spans = prompt_spans(self._sequences, batch, layout)
+        size = None if spans else self._graphs.size_for(layout)
         if size is not None:
             schedule = None
             arrays = _padded_decodes(layout, size, self._padding_row)
         else:
             schedule = self._schedule(layout)
             arrays = _step_arrays(layout) | {"tiles": schedule.tiles}
-        # Graphs read fixed addresses, so what varies in size comes last.
+            # Graphs read fixed addresses, so what varies in size comes last.
+            if spans:
+                arrays["judged_tokens"] = rows_of(spans)
         sent = self._staging.send(
             arrays | _table_changes(layout) | _drawing_arrays(layout) | parameter_arrays(rows)
         )
         if len(sent["changed_blocks"]):
             self._tables[sent["changed_rows"], sent["changed_columns"]] = sent["changed_blocks"]
+        scores: list[PromptScores] = []
         if size is not None:
             logits = self._graphs.replay(size)[: len(batch)]
         else:
             assert schedule is not None
-            logits = self._compute(sent, schedule, sent["last_tokens"])
+            kept = sent["last_tokens"]
+            if spans:
+                kept = torch.cat((kept, sent["judged_tokens"]))
+            states = self._states(sent, schedule, kept)
+            logits = self._decoder.logits(states[: len(sequences)])
+            if spans:
+                scores = score_prompts(spans, states[len(sequences) :], self._decoder.logits)
         if not sequences:
-            return PendingTokens((), None)
-        draw = draw_tokens(logits, rows, sent)
+            return PendingTokens((), None, scores)
+        draw = draw_tokens(logits, rows, sent, masks)
         self._drawn[sent["drawing_rows"]] = draw.token_ids.to(torch.int32)
-        return PendingTokens(sequences, to_host(draw))
+        return PendingTokens(sequences, to_host(draw), scores)
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -188,6 +207,12 @@ class GpuRunner:
         self, sent: dict[str, Tensor], schedule: AttentionSchedule, last_tokens: Tensor | None
     ) -> Tensor:
         """Float32 logits [rows, vocab] after the last tokens (None: after all tokens)."""
+        return self._decoder.logits(self._states(sent, schedule, last_tokens))
+
+    def _states(
+        self, sent: dict[str, Tensor], schedule: AttentionSchedule, kept: Tensor | None
+    ) -> Tensor:
+        """States [rows, hidden] after the tokens `kept` (None: after all tokens)."""
         token_ids = sent["token_ids"]
         # -1 - row stands for the token that this row drew last.
         token_ids = torch.where(
@@ -203,10 +228,9 @@ class GpuRunner:
             sent["query_starts"],
             tiles,
         )
-        states = self._decoder.forward(
-            token_ids, sent["positions"], sent["slots"], plan, self._cache, last_tokens
+        return self._decoder.forward(
+            token_ids, sent["positions"], sent["slots"], plan, self._cache, kept
         )
-        return self._decoder.logits(states)
 
 
 def _step_arrays(layout: StepLayout) -> Arrays:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..kernels.gpu.sampling import apply_penalties, sample_rows, token_logprobs
 from .sampler import Draw, SamplingRow, restrict
+from .token_masks import PendingMasks
 
 _INT64 = 2**63
 
@@ -31,14 +32,21 @@ def parameter_arrays(rows: Sequence[SamplingRow]) -> dict[str, NDArray[np.generi
     }
 
 
-def draw_tokens(logits: Tensor, rows: Sequence[SamplingRow], parameters: dict[str, Tensor]) -> Draw:
+def draw_tokens(
+    logits: Tensor,
+    rows: Sequence[SamplingRow],
+    parameters: dict[str, Tensor],
+    masks: PendingMasks | None = None,
+) -> Draw:
     """Draw one token a row of float32 logits [rows, vocab], which are overwritten.
 
-    `parameters` are the `parameter_arrays` on the device. So is the result; `to_host`
-    fetches it.
+    `parameters` are the `parameter_arrays` on the device, `masks` what grammars allow. The result
+    is on the device as well; `to_host` fetches it.
     """
     scored = [i for i, row in enumerate(rows) if row.spec.logprobs is not None]
     raw = logits[scored] if scored else None
+    if masks is not None:
+        masks.apply(logits)
     restrict(logits, rows)
     if any(row.spec.penalises for row in rows):
         _penalise(logits, rows)

@@ -14,10 +14,13 @@ from torch import Tensor
 from ..kernels import plan_step
 from ..paged_cache.kv_tensors import KVCache
 from .batch import StepItem
+from .constraint import Constraint
+from .prompt_scores import prompt_spans, rows_of, score_prompts
 from .sampler import SamplingRow, draw, sample
 from .sampling_spec import SamplingSpec
 from .sequences import Ints, RunningSequence, SequenceTable
 from .step import PendingTokens, drawing_rows
+from .token_masks import MaskFiller
 
 
 class ComputesStates(Protocol):
@@ -64,14 +67,19 @@ class ModelRunner:
         self._plan = plan or partial(plan_step, device=device)
         self._draw = draw
         self._sequences = SequenceTable(max_num_seqs, max_model_len, block_size)
+        self._masks = MaskFiller(device)
         # The newest token of each row, for the step after to begin with.
         self._drawn = torch.zeros(max_num_seqs, dtype=torch.int64, device=device)
 
     def add_request(
-        self, request_id: str, prompt_token_ids: Sequence[int], spec: SamplingSpec
+        self,
+        request_id: str,
+        prompt_token_ids: Sequence[int],
+        spec: SamplingSpec,
+        constraint: Constraint | None = None,
     ) -> None:
         """Make a sequence known; it takes a block table's row when it first runs."""
-        self._sequences.add(request_id, RunningSequence(prompt_token_ids, spec))
+        self._sequences.add(request_id, RunningSequence(prompt_token_ids, spec, constraint))
 
     def remove_request(self, request_id: str) -> None:
         """Forget a sequence. A step in flight may still compute it; its tokens go nowhere."""
@@ -85,27 +93,34 @@ class ModelRunner:
     def launch(self, batch: Sequence[StepItem]) -> PendingTokens:
         """Begin to compute a step; on a GPU this returns before it is computed."""
         layout = self._sequences.lay_out(batch)
+        sequences, drawing = drawing_rows(self._sequences, batch, layout)
+        masks = self._masks.begin([sequence.constraint for sequence in sequences])
         token_ids = self._to_device(layout.token_ids)
         if layout.has_pending:
-            rows = self._to_device(np.repeat(layout.rows, layout.lengths))
-            token_ids = torch.where(token_ids < 0, self._drawn[rows], token_ids)
+            drawn_by = self._to_device(np.repeat(layout.rows, layout.lengths))
+            token_ids = torch.where(token_ids < 0, self._drawn[drawn_by], token_ids)
         widest = -(-int(layout.contexts.max()) // self._block_size)
         tables = self._sequences.tables[layout.rows, :widest]
+        spans = prompt_spans(self._sequences, batch, layout)
+        rows = layout.last_tokens
+        if spans:
+            rows = np.concatenate((rows, rows_of(spans)))
         states = self._decoder.forward(
             token_ids,
             self._to_device(layout.positions),
             self._to_device(layout.slots),
             self._plan(layout.spans, tables, self._block_size),
             self._cache,
-            self._to_device(layout.last_tokens),
+            self._to_device(rows),
         )
-        if not layout.sampling:
-            return PendingTokens((), None)
-        logits = self._decoder.logits(states)
-        sequences, drawing = drawing_rows(self._sequences, batch, layout)
-        drawn = sample(logits, drawing, self._draw)
+        num_drawing = len(layout.sampling)
+        scores = score_prompts(spans, states[num_drawing:], self._decoder.logits) if spans else []
+        if not num_drawing:
+            return PendingTokens((), None, scores)
+        logits = self._decoder.logits(states[:num_drawing])
+        drawn = sample(logits, drawing, self._draw, masks)
         self._drawn[self._to_device(layout.rows[layout.sampling])] = drawn.token_ids
-        return PendingTokens(sequences, drawn)
+        return PendingTokens(sequences, drawn, scores)
 
     @torch.inference_mode()
     def warm_up(self) -> None:

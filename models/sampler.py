@@ -1,8 +1,8 @@
 """From logits to tokens, for all rows of a step at once.
 
-The order is vLLM's: log-probabilities of the unchanged logits; allowed ids, bad words, minimum
-length, logit bias; repetition, frequency and presence penalties; then the most likely token, or
-temperature, min_p, top_k with top_p, and a draw.
+The order is vLLM's: log-probabilities of the unchanged logits; grammar, allowed ids, bad words,
+minimum length, logit bias; repetition, frequency and presence penalties; then the most likely
+token, or temperature, min_p, top_k with top_p, and a draw.
 """
 
 import math
@@ -16,6 +16,7 @@ from torch import Tensor
 from .batch import SampledToken
 from .random_numbers import gumbel_noise
 from .sampling_spec import SamplingSpec
+from .token_masks import PendingMasks
 
 NUCLEUS_CANDIDATES = 256
 LOWEST_LOGPROB = -9999.0
@@ -85,8 +86,8 @@ class Draw:
         result = {}
         for line, i in enumerate(self.scored):
             count = self.rows[i].spec.logprobs or 0
-            top = zip(map(int, ids[line][:count]), map(_finite, values[line][:count]), strict=True)
-            result[i] = (_finite(own[line]), tuple(top))
+            top = zip(map(int, ids[line][:count]), map(finite, values[line][:count]), strict=True)
+            result[i] = (finite(own[line]), tuple(top))
         return result
 
 
@@ -110,13 +111,17 @@ def sample(
     logits: Tensor,
     rows: Sequence[SamplingRow],
     draw: Callable[[Tensor, Sequence[SamplingRow]], Tensor] = draw,
+    masks: PendingMasks | None = None,
 ) -> Draw:
     """Draw one token a row from float32 logits [rows, vocab], which are overwritten.
 
-    `draw` takes the tokens once the logits are restricted and penalised.
+    `draw` takes the tokens once the logits are restricted and penalised; `masks` are what grammars
+    allow.
     """
     scored = [i for i, row in enumerate(rows) if row.spec.logprobs is not None]
     raw = logits[scored].log_softmax(dim=-1) if scored else None
+    if masks is not None:
+        masks.apply(logits)
     restrict(logits, rows)
     penalise(logits, rows)
     token_ids = draw(logits, rows)
@@ -223,6 +228,6 @@ def _keep_top(line: Tensor, top_k: int, top_p: float) -> None:
     line.masked_fill_(line < threshold, _NEVER)
 
 
-def _finite(logprob: float) -> float:
+def finite(logprob: float) -> float:
     """JSON has no infinities; OpenAI's API uses -9999 for "impossible"."""
     return logprob if math.isfinite(logprob) else LOWEST_LOGPROB

@@ -24,6 +24,7 @@ class SamplingSpec:
     allowed_token_ids: tuple[int, ...] | None = None
     bad_words: tuple[tuple[int, ...], ...] = ()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     greedy: bool = field(init=False)  # the most likely token is always taken
     penalises: bool = field(init=False)  # tokens seen before count
     restricts: bool = field(init=False)  # single tokens are forbidden or favoured

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .batch import StepItem
+from .constraint import Constraint
 from .sampling_spec import SamplingSpec
 
 Ints = NDArray[np.int64]
@@ -18,6 +19,7 @@ class RunningSequence:
 
     prompt_token_ids: Sequence[int]
     spec: SamplingSpec
+    constraint: Constraint | None = None
     output_token_ids: list[int] = field(default_factory=list)  # as far as they are known here
     row: int | None = None
 

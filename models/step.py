@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .batch import SampledToken, StepItem
+from .constraint import Constraint
+from .prompt_scores import PromptScores
 from .sampler import Draw, SamplingRow
 from .sampling_spec import SamplingSpec
 from .sequences import RunningSequence, SequenceTable, StepLayout
@@ -16,6 +18,7 @@ class PendingTokens:
 
     sequences: Sequence[RunningSequence]  # those that draw, in the order of the batch
     draw: Draw | None
+    prompt_scores: Sequence[PromptScores] = ()
 
     def wait(self) -> list[SampledToken]:
         """The tokens, when the device has drawn them. Call it once."""
@@ -53,7 +56,11 @@ class Runner(Protocol):
     """Computes steps. Two classes are one: `ModelRunner` and `GpuRunner`."""
 
     def add_request(
-        self, request_id: str, prompt_token_ids: Sequence[int], spec: SamplingSpec
+        self,
+        request_id: str,
+        prompt_token_ids: Sequence[int],
+        spec: SamplingSpec,
+        constraint: Constraint | None = None,
     ) -> None:
         """Make a sequence known; it takes a block table's row when it first runs."""
 

@@ -36,6 +36,10 @@ class Finish:
     stop_reason: int | None = None
 
 
+COMPLETE = Finish(FinishReason.STOP)
+"""The end of a request whose grammar lets nothing follow."""
+
+
 @dataclass(frozen=True, slots=True)
 class StopRule:
     """When a request ends by its tokens. Stop strings are the front end's business.

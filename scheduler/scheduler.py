@@ -5,7 +5,7 @@ tokens of many requests under one budget, whether they belong to prompts or were
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import count
 from typing import Literal
 
@@ -16,7 +16,7 @@ from .batch_builder import BatchBuilder
 from .feasibility import check_feasible
 from .in_flight import MAX_IN_FLIGHT, StepInFlight, StepsInFlight
 from .registration import Registration
-from .request import Request, RequestStatus, SchedulingKey
+from .request import COMPLETE, Request, RequestStatus, SchedulingKey
 from .waiting_queue import WaitingQueue
 
 
@@ -105,8 +105,8 @@ class Scheduler:
     def add(self, request: Request) -> None:
         """Queue a new request.
 
-        Raises ValueError if its id is in use, its prompt is empty, or it could outgrow the model's
-        context or the whole pool, and so might never finish.
+        Raises ValueError if its id is in use, its prompt is empty, or it could outgrow the context
+        or the whole pool, and so might never finish.
         """
         if request.request_id in self._requests:
             raise ValueError(f"request id {request.request_id!r} is in use")
@@ -156,10 +156,13 @@ class Scheduler:
             self._in_flight.launch(StepInFlight(batch, step.requests, filled))
         return batch
 
-    def update(self, batch: Batch, sampled: Mapping[str, int]) -> list[RequestUpdate]:
+    def update(
+        self, batch: Batch, sampled: Mapping[str, int], complete: Collection[str] = ()
+    ) -> list[RequestUpdate]:
         """Append the sampled tokens (by request id) and finish the requests that stop.
 
-        Requests cancelled since `schedule()` are passed over.
+        Those of `complete` stop with this token, whatever it is. Requests cancelled since
+        `schedule()` are passed over.
         """
         if not batch.scheduled:
             return []
@@ -178,11 +181,13 @@ class Scheduler:
             if step_ahead is not None:
                 self._registration.register_known(request, step_ahead)
             finish = None
-            if num_known >= request.max_num_tokens or token_id in request.ending_token_ids:
+            if item.request_id in complete:
+                finish = COMPLETE
+            elif num_known >= request.max_num_tokens or token_id in request.ending_token_ids:
                 num_output_tokens = num_known - request.num_prompt_tokens
                 finish = request.stop_rule.check(token_id, num_output_tokens, num_known)
-                if finish is not None:
-                    self._end_running(request)
+            if finish is not None:
+                self._end_running(request)
             updates.append(
                 RequestUpdate(
                     request_id=item.request_id,

@@ -15,6 +15,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is first imported
 
 from octavo.engine.core import EngineCore
+from octavo.engine.grammars import Grammars
 from octavo.engine.messages import SequenceDelta, Submit
 from octavo.engine.plan import EngineConfig, make_plan
 from octavo.engine.sampling_params import SamplingParams
@@ -116,7 +117,7 @@ def make_core(
         )
     else:
         runner = ModelRunner(decoder, cache, **sizes)
-    return EngineCore(config, runner, b"tiny"), config
+    return EngineCore(config, runner, b"tiny", Grammars.of_model("none")), config
 
 
 def generate(

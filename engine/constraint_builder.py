@@ -1,0 +1,48 @@
+"""Sequences that wait for their grammar, which is compiled beside the step loop."""
+
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from .constraints import TokenConstraint
+from .grammars import Grammars
+from .messages import Submit
+
+
+class ConstraintBuilder:
+    """Builds constraints on a thread of its own."""
+
+    def __init__(self, grammars: Grammars) -> None:
+        self._grammars = grammars
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="grammars")
+        self._building: dict[str, tuple[Submit, Future[TokenConstraint | None]]] = {}
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences that `take_ready` has not given back yet."""
+        return len(self._building)
+
+    def begin(self, submit: Submit) -> None:
+        """Start on a sequence's constraint."""
+        stops = (*submit.eos_token_ids, *submit.params.stop_token_ids)
+        future = self._thread.submit(self._grammars.constraint, submit.params, stops)
+        self._building[submit.request_id] = (submit, future)
+
+    def cancel(self, request_id: str) -> bool:
+        """Forget a sequence. False if it does not wait here."""
+        submit, future = self._building.pop(request_id, (None, None))
+        if future is not None:
+            future.cancel()
+        return submit is not None
+
+    def take_ready(self, timeout_s: float) -> list[tuple[Submit, TokenConstraint | Exception]]:
+        """The sequences whose constraint is built, or could not be; waits a while for the first."""
+        if timeout_s > 0.0:
+            futures = [future for _, future in self._building.values()]
+            wait(futures, timeout_s, return_when=FIRST_COMPLETED)
+        ready: list[tuple[Submit, TokenConstraint | Exception]] = []
+        for submit, future in list(self._building.values()):
+            if future.done():
+                del self._building[submit.request_id]
+                result = future.exception() or future.result()
+                assert isinstance(result, TokenConstraint | Exception)
+                ready.append((submit, result))
+        return ready
