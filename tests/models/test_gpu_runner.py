@@ -6,7 +6,10 @@ tables and drawn tokens, so the same requests are run in several ways.
 
 import os
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -14,16 +17,19 @@ import transformers
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is first imported
 
+from octavo.engine.constraints import TokenConstraint
 from octavo.engine.core import EngineCore
 from octavo.engine.grammars import Grammars
 from octavo.engine.messages import SequenceDelta, Submit
 from octavo.engine.plan import EngineConfig, make_plan
 from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.settings import Settings
+from octavo.engine.structured import StructuredOutput
 from octavo.kernels import torch_operations
 from octavo.kernels.gpu import deterministic_operations
 from octavo.kernels.gpu import operations as gpu_operations
 from octavo.models.config import load_config
+from octavo.models.constraint import Words
 from octavo.models.decode_graphs import graph_ladder
 from octavo.models.decoder import Decoder
 from octavo.models.gpu_runner import GpuRunner
@@ -78,6 +84,7 @@ def make_core(
     gpu: bool,
     deterministic: bool = False,
     kv_dtype: str = "float32",
+    grammars: Grammars | None = None,
     **settings: object,
 ) -> tuple[EngineCore, EngineConfig]:
     files = resolve_model(str(folder), folder)
@@ -117,7 +124,7 @@ def make_core(
         )
     else:
         runner = ModelRunner(decoder, cache, **sizes)
-    return EngineCore(config, runner, b"tiny", Grammars.of_model("none")), config
+    return EngineCore(config, runner, b"tiny", grammars or Grammars.of_model("none")), config
 
 
 def generate(
@@ -159,6 +166,71 @@ def test_greedy_sampled_and_penalised_tokens_are_the_reference_s(checkpoint, ref
             best = [token for token, _ in ours.scores[0].top]
             assert best == [token for token, _ in theirs.scores[0].top]
     assert tokens_of(generate(core, PENALISED)) == tokens_of(reference["penalised"])
+
+
+class EvenOrOdd(Grammars):
+    """A grammar without its library: tokens alternate between even and odd, beginning with even."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: pytest.fail("there is no tokenizer"))
+
+    def constraint(self, params: SamplingParams, stop_token_ids: tuple[int, ...]) -> Any:
+        return _Alternating()
+
+
+class _Alternating(TokenConstraint):
+    def __init__(self) -> None:
+        super().__init__(128)
+        self.num_accepted = 0
+
+    @property
+    def is_active(self) -> bool:
+        return True
+
+    def fill(self, words: Words) -> None:
+        words &= np.array([0x55555555, -0x55555556], dtype=np.int32)[self.num_accepted % 2]
+
+    def accept(self, token_id: int) -> None:
+        assert token_id % 2 == self.num_accepted % 2
+        self.num_accepted += 1
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_constraints_hold_in_a_step_with_free_sequences(checkpoint, reference, gpu) -> None:
+    """Some rows of each step are masked, others not; a step ahead would lack the token before."""
+    settings = {"async_scheduling": True, "max_num_seqs": 8}
+    core, _ = make_core(checkpoint, gpu=gpu, grammars=EvenOrOdd(), **settings)
+    form = StructuredOutput("regex", "")
+    params = {"free": GREEDY, "held": msgspec.structs.replace(GREEDY, structured=form)}
+    for kind, one in params.items():
+        for number, prompt in enumerate(PROMPTS):
+            name = f"{kind}{number}"
+            core.add(Submit(name, list(prompt), one, max_tokens=one.max_tokens, seed=number))
+    tokens: dict[str, list[int]] = {}
+    while core.has_work:
+        for delta in core.step().deltas:
+            assert delta.error is None
+            tokens.setdefault(delta.request_id, []).extend(delta.token_ids)
+    for number, expected in tokens_of(reference["greedy"]).items():
+        assert tokens[f"free{number}"] == expected
+        held = tokens[f"held{number}"]
+        assert [token % 2 for token in held] == [i % 2 for i in range(len(held))]
+        assert len(held) == GREEDY.max_tokens
+
+
+def test_prompt_scores_are_the_reference_s_whole_or_in_chunks(checkpoint) -> None:
+    params = msgspec.structs.replace(GREEDY, prompt_logprobs=2)
+    plain, _ = make_core(checkpoint, gpu=False)
+    small = {"max_num_seqs": 4, "max_num_batched_tokens": 8, "long_prefill_token_threshold": 3}
+    chunked, _ = make_core(checkpoint, gpu=True, async_scheduling=True, **small)
+    expected, ours = generate(plain, params), generate(chunked, params)
+    for number, prompt in enumerate(PROMPTS):
+        (first, *rest), (wanted, *_) = ours[str(number)], expected[str(number)]
+        assert not any(delta.prompt_scores for delta in rest)
+        assert len(first.prompt_scores) == len(wanted.prompt_scores) == len(prompt) - 1
+        for mine, theirs in zip(first.prompt_scores, wanted.prompt_scores, strict=True):
+            assert mine.logprob == pytest.approx(theirs.logprob, abs=1e-4)
+            assert [token for token, _ in mine.top] == [token for token, _ in theirs.top]
 
 
 def test_chunks_and_preemption_change_nothing(checkpoint) -> None:
