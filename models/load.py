@@ -132,6 +132,7 @@ def _make_native_runner(
         max_model_len=options.max_model_len,
         plan=operations.plan,
         draw=decoder.draw,
+        forbid=operations.forbid,
     )
 
 

@@ -20,7 +20,7 @@ from .sampler import SamplingRow, draw, sample
 from .sampling_spec import SamplingSpec
 from .sequences import Ints, RunningSequence, SequenceTable
 from .step import PendingTokens, drawing_rows
-from .token_masks import MaskFiller
+from .token_masks import Forbid, MaskFiller, forbid
 
 
 class ComputesStates(Protocol):
@@ -45,7 +45,7 @@ class ModelRunner:
     """Owns the weights, the KV memory and the block tables on the device.
 
     `plan` makes of a step's spans and block tables what the decoder's attention reads, `draw` takes
-    tokens from logits; without them it is plain torch that does.
+    tokens from logits, `forbid` lays masks over them; without these it is plain torch that does.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class ModelRunner:
         max_model_len: int,
         plan: Callable[[Ints, Ints, int], Any] | None = None,
         draw: Callable[[Tensor, Sequence[SamplingRow]], Tensor] = draw,
+        forbid: Forbid = forbid,
     ) -> None:
         self._decoder = decoder
         self._cache = cache
@@ -67,7 +68,7 @@ class ModelRunner:
         self._plan = plan or partial(plan_step, device=device)
         self._draw = draw
         self._sequences = SequenceTable(max_num_seqs, max_model_len, block_size)
-        self._masks = MaskFiller(device)
+        self._masks = MaskFiller(device, forbid)
         # The newest token of each row, for the step after to begin with.
         self._drawn = torch.zeros(max_num_seqs, dtype=torch.int64, device=device)
 

@@ -1,6 +1,6 @@
 """The masks of a step's constraints, made beside the model and laid over its logits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -9,18 +9,29 @@ from torch import Tensor
 
 from .constraint import BITS, Constraint
 
-_NEVER = float("-inf")
-# For every byte of a mask, what its eight bits add to the logits of their tokens.
-_BIASES = np.where(
-    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"), 0.0, -np.inf
-).astype(np.float32)
+Forbid = Callable[[Tensor, Tensor, Tensor], None]
+
+
+def forbid(logits: Tensor, rows: Tensor, words: Tensor) -> None:
+    """-infinity, in these rows of logits [.., vocab], for every token whose bit is clear.
+
+    `rows` int64 [count]; `words` int32 [count, vocab / 32, rounded up], 32 tokens to a word.
+    """
+    shifts = torch.arange(BITS, dtype=torch.int32, device=logits.device)
+    is_clear = (words[:, :, None] >> shifts & 1) == 0
+    chosen = logits[rows].masked_fill_(is_clear.flatten(1)[:, : logits.shape[1]], float("-inf"))
+    logits[rows] = chosen
 
 
 class MaskFiller:
-    """Fills the masks of a step on a thread of its own, while the model runs."""
+    """Fills the masks of a step on a thread of its own, while the model runs.
 
-    def __init__(self, device: torch.device) -> None:
-        self._is_cpu = device.type == "cpu"
+    `forbid` lays them over the logits.
+    """
+
+    def __init__(self, device: torch.device, forbid: Forbid = forbid) -> None:
+        self._device = device
+        self._forbid = forbid
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="token-masks")
 
     def begin(self, constraints: Sequence[Constraint | None]) -> "PendingMasks | None":
@@ -30,49 +41,30 @@ class MaskFiller:
         ]
         if not active:
             return None
-        rows, chosen = [row for row, _ in active], [one for _, one in active]
-        make = _biases if self._is_cpu else _words
-        return PendingMasks(rows, self._thread.submit(make, chosen))
+        words = self._thread.submit(_fill, [one for _, one in active])
+        return PendingMasks([row for row, _ in active], words, self._device, self._forbid)
 
 
 class PendingMasks:
     """Masks of the rows `rows` that are being filled."""
 
-    def __init__(self, rows: list[int], masks: "Future[Tensor]") -> None:
+    def __init__(
+        self, rows: list[int], words: "Future[Tensor]", device: torch.device, forbid: Forbid
+    ) -> None:
         self._rows = rows
-        self._masks = masks
+        self._words = words
+        self._device = device
+        self._forbid = forbid
 
     def apply(self, logits: Tensor) -> None:
         """Wait for the masks and forbid what they leave out in logits [rows, vocab], in place."""
-        masks = self._masks.result()
-        if logits.device.type == "cpu":
-            for row, bias in zip(self._rows, masks, strict=True):
-                logits[row] += bias
-            return
-        shifts = torch.arange(BITS, dtype=torch.int32, device=logits.device)
-        bits = masks.to(logits.device, non_blocking=True)[:, :, None] >> shifts & 1
-        forbidden = (bits == 0).flatten(1)[:, : logits.shape[1]]
-        if len(self._rows) == len(logits):
-            logits.masked_fill_(forbidden, _NEVER)
-        else:
-            rows = torch.tensor(self._rows, device=logits.device)
-            logits[rows] = logits[rows].masked_fill_(forbidden, _NEVER)
+        words = self._words.result().to(self._device, non_blocking=True)
+        self._forbid(logits, torch.tensor(self._rows, device=self._device), words)
 
 
-def _words(constraints: Sequence[Constraint]) -> Tensor:
-    """The masks [rows, vocab / 32], 32 tokens to a word."""
+def _fill(constraints: Sequence[Constraint]) -> Tensor:
     num_words = -(-constraints[0].vocab_size // BITS)
     words = np.full((len(constraints), num_words), -1, dtype=np.int32)
     for row, constraint in enumerate(constraints):
         constraint.fill(words[row])
     return torch.from_numpy(words)
-
-
-def _biases(constraints: Sequence[Constraint]) -> Tensor:
-    """The masks as what is added to the logits: float32 [rows, vocab] of 0 and -infinity.
-
-    On a CPU torch's masked_fill takes several times as long as an addition.
-    """
-    octets = _words(constraints).numpy().view(np.uint8)
-    biases = _BIASES[octets].reshape(len(constraints), -1)
-    return torch.from_numpy(biases[:, : constraints[0].vocab_size])

@@ -188,6 +188,7 @@ class Library:
         self.pack_int4 = _procedure(library.octavo_pack_int4, 1, 2, 1)
         self.pack_int8 = _procedure(library.octavo_pack_int8, 1, 2, 1)
         self.pack_scales = _procedure(library.octavo_pack_scales, 1, 2, 1)
+        self.forbid = _procedure(library.octavo_forbid, 2, 3, 1)
         self.linear_bytes = library.octavo_linear_bytes
         self.linear_bytes.argtypes, self.linear_bytes.restype = [c_int64] * 2, c_int64
         self.attention_bytes = library.octavo_attention_bytes

@@ -205,6 +205,23 @@ class NativeOperations:
         )
         return result
 
+    def forbid(self, logits: Tensor, rows: Tensor, words: Tensor) -> None:
+        """-infinity, in these rows of logits [.., vocab], for every token whose bit is clear.
+
+        `rows` int64 [count]; `words` int32 [count, vocab / 32, rounded up], 32 tokens to a word.
+        """
+        _check_indices(rows, "rows", len(words))
+        vocab, num_words = logits.shape[1], words.shape[1]
+        if not logits.is_contiguous() or _float32(logits, "logits") is not logits:
+            raise ValueError("logits must be contiguous: they are changed in place")
+        if words.dtype != torch.int32 or not words.is_contiguous() or num_words != -(-vocab // 32):
+            raise ValueError(f"words must be contiguous int32 [rows, {-(-vocab // 32)}]")
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(logits):
+            raise ValueError(f"rows must be within the {len(logits)} rows of logits")
+        self.library.forbid(
+            *(rows.data_ptr(), words.data_ptr(), len(rows), num_words, vocab, logits.data_ptr())
+        )
+
     def draw(self, logits: Tensor, rules: Sequence[DrawRule]) -> Tensor:
         """One token of each row of logits [rows, vocab]: int64 [rows].
 

@@ -1,4 +1,5 @@
 /* What Python calls: the choice of a variant, packing of weights, and sizes of workspaces. */
+#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,25 @@ void octavo_pack_scales(const uint16_t *scales, int64_t outputs, int64_t groups,
     for (int64_t n = 0; n < outputs; n++)
         for (int64_t g = 0; g < groups; g++)
             to[(n / PANEL * groups + g) * PANEL + n % PANEL] = scales[n * groups + g];
+}
+
+/* In so many rows of logits [][vocab], -infinity for every token whose bit in words [count][words]
+ * is clear. Most words of a mask are all set or all clear. */
+void octavo_forbid(const int64_t *rows, const uint32_t *words, int64_t count, int64_t num_words,
+                   int64_t vocab, float *logits)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float *row = logits + rows[i] * vocab;
+        for (int64_t w = 0; w < num_words; w++) {
+            uint32_t word = words[i * num_words + w];
+            if (word == UINT32_MAX)
+                continue;
+            int64_t last = w * 32 + 32 < vocab ? 32 : vocab - w * 32;
+            for (int64_t bit = 0; bit < last; bit++)
+                if (!(word >> bit & 1))
+                    row[w * 32 + bit] = -INFINITY;
+        }
+    }
 }
 
 /* Bytes of `linear`'s scratch. */

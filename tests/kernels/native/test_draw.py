@@ -12,6 +12,7 @@ from octavo.kernels.cpu.operations import DrawRule, NativeOperations
 from octavo.models.random_numbers import gumbel_noise, mix_key
 from octavo.models.sampler import SamplingRow, draw
 from octavo.models.sampling_spec import SamplingSpec
+from octavo.models.token_masks import forbid
 
 NEVER = float("-inf")
 VOCABULARIES = [1, 2, 7, 8, 15, 16, 17, 33, 1003]
@@ -47,6 +48,36 @@ def test_greedy_takes_the_first_of_the_most_likely(native: NativeOperations) -> 
             logits = torch.full((1, vocab), -5.0)
             logits[0, place] = -4.0
             assert native.draw(logits, [GREEDY]).tolist() == [place]
+
+
+def test_masks_forbid_what_torch_forbids(native: NativeOperations) -> None:
+    generator = torch.Generator().manual_seed(5)
+    for vocab in [*VOCABULARIES, 31, 32, 64, 1000]:
+        num_words = -(-vocab // 32)
+        words = torch.randint(-(2**31), 2**31, (3, num_words), generator=generator)
+        words[0], words[1, ::2] = -1, 0
+        words, rows = words.to(torch.int32), torch.tensor([4, 0, 2])
+        logits = random(5, vocab)
+        expected = logits.clone()
+        forbid(expected, rows, words)
+        native.forbid(logits, rows, words)
+        assert torch.equal(logits, expected)
+        assert not logits[4].isinf().any() and logits[0, : min(vocab, 32)].isinf().all()
+
+
+def test_masks_of_a_wrong_shape_are_refused(native: NativeOperations) -> None:
+    logits, rows, words = random(2, 40), torch.tensor([1]), torch.zeros(1, 2, dtype=torch.int32)
+    native.forbid(logits, rows, words)
+    for wrong in (
+        (logits, torch.tensor([2]), words),
+        (logits, torch.tensor([-1]), words),
+        (logits, rows, words[:, :1]),
+        (logits, rows, words.long()),
+        (logits.T, rows, words),
+        (logits.double(), rows, words),
+    ):
+        with pytest.raises(ValueError, match="must be"):
+            native.forbid(*wrong)
 
 
 def test_forbidden_tokens_are_not_taken(native: NativeOperations) -> None:
