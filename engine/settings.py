@@ -5,6 +5,7 @@ Order of precedence: command line (passed to the constructor), environment (`OCT
 vLLM with the same meaning bear vLLM's name.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -47,6 +48,10 @@ def _split_commas(value: object) -> object:
     return value
 
 
+def _parse_json(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
 # NoDecode: the environment gives a plain comma-separated string, not JSON.
 Names = Annotated[list[str], NoDecode, BeforeValidator(_split_commas)]
 
@@ -83,11 +88,34 @@ class Settings(BaseSettings):
         None, description="File with a Jinja chat template, instead of the model's own."
     )
 
+    trust_request_chat_template: bool = Field(
+        False, description="Let requests bring a chat template of their own (it runs in a sandbox)."
+    )
+    tool_call_parser: Literal[
+        "auto", "none", "hermes", "llama3_json", "pythonic", "mistral", "mistral_named", "json"
+    ] = Field("auto", description="How the model writes calls; auto: by its chat template.")
+    reasoning_parser: Literal["auto", "none", "qwen3", "deepseek_r1", "mistral"] = Field(
+        "auto", description="How the model marks its reasoning; auto: by its chat template."
+    )
+    generation_config: str = Field(
+        "auto",
+        description="Where requests' sampling defaults come from: auto (the model's "
+        "generation_config.json), none, or a file or folder.",
+    )
+    override_generation_config: Annotated[
+        dict[str, Any] | None, NoDecode, BeforeValidator(_parse_json)
+    ] = Field(None, description='Sampling defaults as JSON, like {"temperature": 0.6}.')
+
     # Server
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     api_key: Names = Field(
         default_factory=list, description="Key(s) that clients must send as Bearer token."
+    )
+    admin_key: Names = Field(
+        default_factory=list,
+        description="Key(s) for /server_info, /reset_prefix_cache and /abort_requests, which are "
+        "closed without one.",
     )
     max_body_bytes: ByteSize = Field(
         8 * 1024**2, ge=1024, description="Largest request body; beyond it 413."

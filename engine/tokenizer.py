@@ -36,6 +36,15 @@ class Tokenizer:
         """Number of tokens the tokenizer knows; the model's may be larger by padding."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
+    @cached_property
+    def longest_token_bytes(self) -> int:
+        """Bytes of the longest token, so characters of text that one token may stand for at most.
+
+        Special tokens count too, since text may spell them.
+        """
+        texts = self._tokenizer.get_vocab(with_added_tokens=True)
+        return max((len(text.encode()) for text in texts), default=1)
+
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         """Token ids of a text, with a leading BOS (say) if it is wanted and the model has one.
 
@@ -64,6 +73,11 @@ class Tokenizer:
         """The id of the one token that this text is, None if there is none."""
         token_id: int | None = self._tokenizer.token_to_id(text)
         return token_id
+
+    def special_token_id(self, text: str) -> int | None:
+        """The id of the special token that this text is, None if it is none."""
+        token_id = self.token_id(text)
+        return token_id if token_id in self.special_ids else None
 
     def token_text(self, token_id: int) -> str:
         """The text of one token on its own; half a character shows as U+FFFD."""

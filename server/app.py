@@ -1,16 +1,23 @@
 """The HTTP application: routes, and what stands before them."""
 
+import logging
+
 from fastapi import FastAPI, Request, Response
 
 from .. import __version__
 from ..engine.async_engine import AsyncEngine
+from ..engine.generation_defaults import GenerationDefaults
 from ..engine.settings import Settings
 from . import chat, completions, operations
+from .chat_formats import ChatFormats
+from .chat_prompt import ChatPrompts
 from .errors import install_error_handlers
 from .metrics import ServerMetrics
 from .middleware import ApiKeys, BodyLimit, RequestIds
 from .service import Service
 from .sse import ClientGoneError
+
+logger = logging.getLogger(__name__)
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody reads it
 
@@ -21,7 +28,16 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
     Raises ConfigurationError if the chat template is not valid.
     """
     app = FastAPI(title="Octavo", version=__version__, docs_url="/docs", redoc_url=None)
-    app.state.service = Service(engine)
+    defaults = GenerationDefaults.choose(
+        settings.generation_config,
+        engine.tokenizer.generation_defaults,
+        settings.override_generation_config,
+    )
+    logger.info("sampling defaults of requests: %s", defaults.describe())
+    chats = ChatPrompts(engine.tokenizer, trusts_requests=settings.trust_request_chat_template)
+    formats = ChatFormats.choose(settings.tool_call_parser, settings.reasoning_parser, chats.source)
+    logger.info("parsers of chats: %s", formats.describe())
+    app.state.service = Service(engine, defaults=defaults, chats=chats, formats=formats)
     app.state.metrics = ServerMetrics(
         settings.metrics_prefix, engine.info.served_names[0], engine.config
     )

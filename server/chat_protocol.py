@@ -6,7 +6,27 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from ..engine.errors import BadRequestError
 from ..engine.sampling_params import MAX_LOGPROBS
-from .protocol import GenerationRequest, Int
+from .fields import Int, Text
+from .protocol import GenerationRequest
+
+
+class FunctionCall(BaseModel):
+    """The function that an assistant called; `arguments` is JSON text."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    arguments: str | dict[str, Any] = "{}"
+
+
+class ToolCall(BaseModel):
+    """A call in an assistant's message."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str | None = None
+    type: str = "function"
+    function: FunctionCall
 
 
 class ChatMessage(BaseModel):
@@ -16,6 +36,11 @@ class ChatMessage(BaseModel):
 
     role: str
     content: str | list[dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
 
 
 class ChatCompletionRequest(GenerationRequest):
@@ -26,9 +51,25 @@ class ChatCompletionRequest(GenerationRequest):
     max_completion_tokens: Int | None = None
     logprobs: StrictBool | None = False
     top_logprobs: Int | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: StrictBool | None = True
+    functions: list[dict[str, Any]] | None = None
+    function_call: str | dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    include_reasoning: StrictBool = True
+    thinking_token_budget: Int | None = None
     add_generation_prompt: StrictBool = True
     continue_final_message: StrictBool = False
+    add_special_tokens: StrictBool = False
+    chat_template: Text | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+
+    @property
+    def token_limit(self) -> int | None:
+        """The most tokens of the answer; the newer name goes before the older one."""
+        newer = self.max_completion_tokens
+        return self.max_tokens if newer is None else newer
 
     def num_logprobs(self) -> int | None:
         """How many alternatives are wanted, None for no log-probabilities at all."""
@@ -43,13 +84,32 @@ class ChatCompletionRequest(GenerationRequest):
             )
         return wanted if self.logprobs else None
 
+    def thinking_budget(self) -> int | None:
+        """Tokens that reasoning may take, None for any number (-1 says the same)."""
+        budget = self.thinking_token_budget
+        if budget is not None and budget < -1:
+            raise BadRequestError(
+                f"thinking_token_budget must be -1 or at least 0, got {budget}.",
+                "thinking_token_budget",
+            )
+        return None if budget == -1 else budget
+
+    def offered_tools(self) -> tuple[list[dict[str, Any]] | None, str | dict[str, Any] | None]:
+        """`tools` and `tool_choice`, also where a client uses their names of 2023."""
+        if self.tools is not None or self.functions is None:
+            return self.tools, self.tool_choice
+        tools = [{"type": "function", "function": function} for function in self.functions]
+        call = self.function_call
+        return tools, {"type": "function", "function": call} if isinstance(call, dict) else call
+
 
 class TokenizeRequest(BaseModel):
     """Body of POST /tokenize: a prompt or messages."""
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[ChatMessage] | None = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
+    tools: list[dict[str, Any]] | None = None
     add_special_tokens: StrictBool | None = None
     add_generation_prompt: StrictBool = True
     continue_final_message: StrictBool = False

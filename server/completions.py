@@ -1,26 +1,21 @@
 """POST /v1/completions: texts or token ids, continued."""
 
-import codecs
-from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi import APIRouter, Request, Response
 
 from ..engine.async_engine import RequestStream
-from ..engine.outputs import TokenLogprob
-from .protocol import STRUCTURED_OUTPUT_FIELDS, CompletionRequest
-from .responses import (
-    CompletionChoice,
-    CompletionLogprobs,
-    CompletionResponse,
-    ErrorResponse,
-)
+from ..engine.errors import BadRequestError
+from ..engine.sampling_params import SamplingParams
+from .completion_choices import ChoiceWriter, Prompt
+from .protocol import CompletionRequest
+from .responses import CompletionChoice, CompletionResponse, ErrorResponse, Usage
 from .service import Heading, Service, ServiceOfApp, UsageCounter, collect
 from .sse import EventStream, event, until_disconnect
 
 router = APIRouter()
 
-_NOT_YET = ("echo", "suffix", "prompt_logprobs", "prompt_embeds", *STRUCTURED_OUTPUT_FIELDS)
+_UNSUPPORTED = ("suffix", "prompt_embeds")
 
 
 @router.post(
@@ -33,112 +28,82 @@ async def create_completion(
 ) -> Response:
     """Continue one or more prompts, streaming or not."""
     heading = Heading.of(request, body, "cmpl", service.served_name(body.model))
+    service.unknown_fields.note("/v1/completions", body)
     body.check_stream_options()
-    body.refuse_unsupported(_NOT_YET)
-    body.refuse_response_format()
-    params = body.sampling_params(body.max_tokens, body.logprobs)
-    prompts = await _token_ids(service, body)
-    counter = UsageCounter(prompts, params.n)
-    stream = service.start(heading, body, prompts, params)
+    body.check_unsupported(_UNSUPPORTED)
+    params = _sampling_params(service, body)
+    prompts = await _prompts(service, body)
+    token_ids = [prompt.token_ids for prompt in prompts]
+    counter = UsageCounter(token_ids, params.n, counts_output=body.max_tokens != 0)
+    stream = await service.start(heading, body, token_ids, params)
+    writers = [
+        ChoiceWriter(body, prompts[index // params.n], index, service.engine.tokenizer)
+        for index in range(len(prompts) * params.n)
+    ]
     if body.streams:
-        events = _events(stream, heading, body, counter)
+        events = _events(stream, heading, body, counter, writers)
         return EventStream(events, stream.close)
-    choices = await until_disconnect(
-        request.receive, collect(stream, len(prompts) * params.n, counter)
-    )
-    whole = CompletionResponse(
-        id=heading.id,
-        created=heading.created,
-        model=heading.model,
-        choices=[
-            CompletionChoice(
-                index=index,
-                text=choice.text,
-                logprobs=None
-                if choice.logprobs is None
-                else _logprobs(choice.logprobs, _Offsets()),
-                finish_reason=choice.finish_reason,
-                stop_reason=choice.stop_reason,
-            )
-            for index, choice in enumerate(choices)
-        ],
-        usage=counter.usage(),
-    )
+    choices = await until_disconnect(request.receive, collect(stream, len(writers), counter))
+    written = [writer.write(choice) for writer, choice in zip(writers, choices, strict=True)]
+    whole = _response(heading, written, counter.usage())
     return Response(whole.model_dump_json(), media_type="application/json")
 
 
-async def _token_ids(service: Service, body: CompletionRequest) -> list[list[int]]:
-    prompts = body.prompts()
-    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
-    if not texts:
-        return [prompt for prompt in prompts if not isinstance(prompt, str)]
+def _sampling_params(service: Service, body: CompletionRequest) -> SamplingParams:
+    """The engine's parameters. An echoed prompt is judged if its log-probabilities are wanted."""
+    if body.max_tokens == 0 and not body.echo:
+        raise BadRequestError(
+            "max_tokens must be at least 1, got 0: only with `echo` it may be 0.", "max_tokens"
+        )
+    judged = body
+    if body.echo and body.logprobs is not None:
+        most = max(body.logprobs, body.prompt_logprobs or 0)
+        judged = body.model_copy(update={"prompt_logprobs": most})
+    max_tokens = 1 if body.max_tokens == 0 else body.max_tokens
+    return judged.sampling_params(max_tokens, body.logprobs, defaults=service.defaults)
+
+
+async def _prompts(service: Service, body: CompletionRequest) -> list[Prompt]:
+    given = body.prompts()
+    texts = [prompt for prompt in given if isinstance(prompt, str)]
+    if body.truncate_prompt_tokens is None:
+        for text in texts:
+            service.prompts.check_length(text, "prompt")
     # Prompts are all texts or all token ids.
-    return await service.tokenize_all(texts, body.add_special_tokens)
+    encoded = await service.prompts.encode(texts, body.add_special_tokens)
+    encoded = encoded or [prompt for prompt in given if not isinstance(prompt, str)]
+    prompts = []
+    for prompt, token_ids in zip(given, encoded, strict=True):
+        kept = service.prompts.truncate(token_ids, body, body.max_tokens)
+        is_whole_text = isinstance(prompt, str) and len(kept) == len(token_ids)
+        shown = prompt if isinstance(prompt, str) and is_whole_text else None
+        if shown is None and body.echo:
+            skips = body.skip_special_tokens
+            shown = service.engine.tokenizer.decode(kept, skip_special_tokens=skips)
+        prompts.append(Prompt(shown or "", kept))
+    return prompts
 
 
 async def _events(
-    stream: RequestStream, heading: Heading, body: CompletionRequest, counter: UsageCounter
+    stream: RequestStream,
+    heading: Heading,
+    body: CompletionRequest,
+    counter: UsageCounter,
+    writers: Sequence[ChoiceWriter],
 ) -> AsyncIterator[bytes]:
     """A chunk for every output, and one with the usage at the end if that is wanted."""
-    offsets: defaultdict[int, _Offsets] = defaultdict(_Offsets)  # by choice
     async for output in stream:
         counter.note(output)
-        logprobs = None
-        if output.logprobs is not None:
-            logprobs = _logprobs(output.logprobs, offsets[output.index])
-        choice = CompletionChoice(
-            index=output.index,
-            text=output.text,
-            logprobs=logprobs,
-            finish_reason=output.finish_reason,
-            stop_reason=output.stop_reason,
-        )
-        yield event(
-            CompletionResponse(
-                id=heading.id,
-                created=heading.created,
-                model=heading.model,
-                choices=[choice],
-                usage=counter.usage() if body.wants_continuous_usage else None,
-            )
-        )
+        choice = writers[output.index].write(output)
+        usage = counter.usage() if body.wants_continuous_usage else None
+        yield event(_response(heading, [choice], usage))
     if body.wants_usage:
-        yield event(
-            CompletionResponse(
-                id=heading.id,
-                created=heading.created,
-                model=heading.model,
-                choices=[],
-                usage=counter.usage(),
-            )
-        )
+        yield event(_response(heading, [], counter.usage()))
 
 
-class _Offsets:
-    """Where the tokens of one choice begin in its text.
-
-    A character may take several tokens: those after its first begin where it begins.
-    """
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._num_characters = 0
-
-    def next(self, token: bytes) -> int:
-        """The offset of the next token, whose bytes are given."""
-        begin = self._num_characters
-        self._num_characters += len(self._decoder.decode(token))
-        return begin
-
-
-def _logprobs(entries: Sequence[TokenLogprob], offsets: _Offsets) -> CompletionLogprobs:
-    """The parallel lists of the tokens that come next in a choice."""
-    return CompletionLogprobs(
-        text_offset=[offsets.next(entry.bytes) for entry in entries],
-        token_logprobs=[entry.logprob for entry in entries],
-        tokens=[entry.token for entry in entries],
-        top_logprobs=[
-            {**{top.token: top.logprob for top in entry.top}, entry.token: entry.logprob}
-            for entry in entries
-        ],
+def _response(
+    heading: Heading, choices: list[CompletionChoice], usage: Usage | None
+) -> CompletionResponse:
+    return CompletionResponse(
+        id=heading.id, created=heading.created, model=heading.model, choices=choices, usage=usage
     )

@@ -36,15 +36,18 @@ async def tokenize(body: TokenizeRequest, service: ServiceOfApp) -> TokenizeResp
     if (body.prompt is None) == (body.messages is None):
         raise BadRequestError("Give exactly one of `prompt` and `messages`.", "prompt")
     if body.messages is not None:
-        tokens = await service.tokenize_chat(
+        text = service.chats.render(
             body.messages,
+            tools=body.tools,
             add_generation_prompt=body.add_generation_prompt,
             continue_final_message=body.continue_final_message,
-            extra=body.chat_template_kwargs,
+            variables=body.chat_template_kwargs,
         )
+        special = bool(body.add_special_tokens)
     else:
+        text = body.prompt or ""
         special = True if body.add_special_tokens is None else body.add_special_tokens
-        tokens = await service.tokenize(body.prompt or "", special)
+    (tokens,) = await service.prompts.encode([text], special)
     answer = TokenizeResponse(
         count=len(tokens), max_model_len=service.engine.info.max_model_len, tokens=tokens
     )

@@ -1,58 +1,23 @@
 """Request bodies of the OpenAI API, as far as a text model can honour them, with vLLM's extensions.
 
-Unknown fields are tolerated. A field we know of but cannot honour yet is refused, never ignored, as
-long as it asks for something (`refuse_unsupported`). Responses are built in `responses.py`.
+Unknown fields are tolerated. A field we know of but cannot honour is refused, never ignored, as
+long as it asks for something (`check_unsupported`). Responses are built in `responses.py`.
 """
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictInt,
-)
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from ..engine.errors import BadRequestError
-from ..engine.sampling_params import INT64_MAX, INT64_MIN, SamplingParams
+from ..engine.generation_defaults import NO_DEFAULTS, GenerationDefaults
+from ..engine.sampling_params import SamplingParams
+from ..engine.structured import StructuredOutput, ThinkingRule
+from .fields import Int, Number, Text, TokenId
+from .structured_bodies import StructuredFields
 
 MAX_BATCH_PROMPTS = 1024
-STRUCTURED_OUTPUT_FIELDS = (
-    "structured_outputs",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
-)
-_LARGEST_ID = 2**31 - 1
 _BIAS_KEY = re.compile(r"-?[0-9]{1,18}")
-
-
-def _no_booleans(value: object) -> object:
-    """JSON's true is no number, though Python's is."""
-    if isinstance(value, bool):
-        raise ValueError("Input should be a number")
-    return value
-
-
-def _encodable(value: str) -> str:
-    r"""JSON can spell half of a surrogate pair (`"\ud800"`), which no message to the engine can."""
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError("Input is not Unicode: it has half of a surrogate pair") from None
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_no_booleans), Field(strict=True, allow_inf_nan=False)]
-Int = Annotated[StrictInt, Field(ge=INT64_MIN, le=INT64_MAX)]
-Text = Annotated[str, AfterValidator(_encodable)]
-TokenId = Annotated[StrictInt, Field(ge=-_LARGEST_ID, le=_LARGEST_ID)]
 
 
 class StreamOptions(BaseModel):
@@ -67,7 +32,7 @@ class StreamOptions(BaseModel):
         return not self.model_fields_set
 
 
-class GenerationRequest(BaseModel):
+class GenerationRequest(StructuredFields):
     """What completions and chat completions have in common."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
@@ -76,6 +41,7 @@ class GenerationRequest(BaseModel):
     stream: StrictBool | None = False
     stream_options: StreamOptions | None = None
     n: Int | None = 1
+    best_of: Int | None = None
     temperature: Number | None = None
     top_p: Number | None = None
     top_k: Int | None = None
@@ -93,6 +59,11 @@ class GenerationRequest(BaseModel):
     logit_bias: dict[str, Number] | None = None
     allowed_token_ids: list[TokenId] | None = None
     bad_words: list[str] | None = None
+    prompt_logprobs: Int | None = None
+    truncate_prompt_tokens: Int | None = None
+    truncation_side: Literal["left", "right"] = "left"
+    return_token_ids: StrictBool | None = None
+    return_tokens_as_token_ids: StrictBool | None = None
     priority: Int | None = None
     cache_salt: Text | None = None
     user: str | None = None
@@ -122,8 +93,41 @@ class GenerationRequest(BaseModel):
                 "Stream options can only be defined when `stream=True`.", "stream_options"
             )
 
-    def sampling_params(self, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
-        """The engine's parameters. Raises BadRequestError for a value out of range."""
+    def check_unsupported(self, names: tuple[str, ...] = ()) -> None:
+        """Raise BadRequestError for what cannot be honoured: `names`, beam search, `best_of`."""
+        for name in (*names, "use_beam_search", "logits_processors"):
+            value = (self.model_extra or {}).get(name)
+            if value is not False and value not in (None, [], {}, "", "none"):
+                raise BadRequestError(f"`{name}` is not supported.", name)
+        if self.best_of is not None and self.best_of != (self.n or 1):
+            raise BadRequestError(
+                f"`best_of` is not supported unless it equals `n`={self.n or 1}, "
+                f"got {self.best_of}.",
+                "best_of",
+            )
+        if self.streams and self.prompt_logprobs is not None:
+            raise BadRequestError(
+                "`prompt_logprobs` are not available when `stream=True`.", "prompt_logprobs"
+            )
+
+    def sampling_params(
+        self,
+        max_tokens: int | None,
+        logprobs: int | None,
+        *,
+        defaults: GenerationDefaults = NO_DEFAULTS,
+        thinking: ThinkingRule | None = None,
+        structured: StructuredOutput | None = None,
+        shown_special_tokens: tuple[str, ...] = (),
+    ) -> SamplingParams:
+        """The engine's parameters; `defaults` stand in for what is unset.
+
+        `structured` stands in for a form that the body asks for itself. Raises BadRequestError for
+        a value out of range.
+        """
+        longest = defaults.max_new_tokens
+        if longest is not None:
+            max_tokens = longest if max_tokens is None else min(max_tokens, longest)
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         given = {
             "n": self.n,
@@ -142,7 +146,10 @@ class GenerationRequest(BaseModel):
                 None if self.allowed_token_ids is None else tuple(self.allowed_token_ids)
             ),
         }
-        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        chosen: dict[str, Any] = dict(defaults.sampling)
+        chosen.update((name, value) for name, value in given.items() if value is not None)
+        if structured is None:
+            structured = self.structured_output()
         return SamplingParams(
             **chosen,
             stop=tuple(stop),
@@ -152,24 +159,11 @@ class GenerationRequest(BaseModel):
             skip_special_tokens=self.skip_special_tokens,
             logit_bias=_token_biases(self.logit_bias),
             bad_words=tuple(self.bad_words or ()),
+            prompt_logprobs=self.prompt_logprobs,
+            structured=structured,
+            thinking=thinking,
+            shown_special_tokens=shown_special_tokens,
         )
-
-    def refuse_unsupported(self, names: tuple[str, ...]) -> None:
-        """Raise BadRequestError if one of these fields asks for something."""
-        extra = self.model_extra or {}
-        for name in names:
-            value = extra.get(name)
-            if value is not False and value not in (None, [], {}, "", "none"):
-                raise BadRequestError(f"`{name}` is not supported yet.", name)
-
-    def refuse_response_format(self) -> None:
-        """Raise BadRequestError if the answer is to be anything but free text."""
-        wanted = (self.model_extra or {}).get("response_format")
-        kind = wanted.get("type") if isinstance(wanted, dict) else wanted
-        if kind not in (None, "text"):
-            raise BadRequestError(
-                f"`response_format` of type {kind!r} is not supported yet.", "response_format"
-            )
 
 
 class CompletionRequest(GenerationRequest):
@@ -179,6 +173,7 @@ class CompletionRequest(GenerationRequest):
     max_tokens: Int | None = 16
     logprobs: Int | None = None
     add_special_tokens: StrictBool = True
+    echo: StrictBool | None = False
 
     def prompts(self) -> list[str | list[int]]:
         """The prompts one by one. Raises BadRequestError for none or too many."""

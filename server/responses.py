@@ -25,29 +25,46 @@ class Usage(BaseModel):
     prompt_tokens_details: PromptTokensDetails
 
 
-def _drop_no_usage(members: dict[str, Any]) -> dict[str, Any]:
-    if members["usage"] is None:
-        del members["usage"]
-    return members
+def drop_absent(members: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The members without those of `names` that are None."""
+    return {name: value for name, value in members.items() if not (name in names and value is None)}
 
 
 class CompletionLogprobs(BaseModel):
     """Log-probabilities in the format of completions: parallel lists, one entry a token."""
 
     text_offset: list[int]
-    token_logprobs: list[float]
+    token_logprobs: list[float | None]  # None: the first token of an echoed prompt
     tokens: list[str]
-    top_logprobs: list[dict[str, float]]
+    top_logprobs: list[dict[str, float] | None]
+
+
+class PromptLogprob(BaseModel):
+    """vLLM's extension: one of the tokens at a place of a prompt; rank 1 is the likeliest."""
+
+    logprob: float
+    rank: int | None
+    decoded_token: str
 
 
 class CompletionChoice(BaseModel):
-    """One choice, or what a chunk adds to it. `stop_reason` is vLLM's extension."""
+    """One choice, or what a chunk adds to it. Members from `stop_reason` on are vLLM's extensions.
+
+    Those after it are there only if they were asked for.
+    """
 
     index: int
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: str | None
     stop_reason: int | str | None = None
+    prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = None
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_extras(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return drop_absent(serialize(self), "prompt_logprobs", "token_ids", "prompt_token_ids")
 
 
 class CompletionResponse(BaseModel):
@@ -62,7 +79,7 @@ class CompletionResponse(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_no_usage(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _drop_no_usage(serialize(self))
+        return drop_absent(serialize(self), "usage")
 
 
 class TopLogprobEntry(BaseModel):
@@ -85,11 +102,34 @@ class ChatLogprobs(BaseModel):
     content: list[ChatLogprobEntry]
 
 
+class CalledFunction(BaseModel):
+    """The function that the model calls; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+class MessageToolCall(BaseModel):
+    """A call in a message."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class AssistantMessage(BaseModel):
-    """What the model said."""
+    """What the model said; `tool_calls` and the reasoning are there only if there are any."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
+    refusal: str | None = None
+    tool_calls: list[MessageToolCall] | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return drop_absent(serialize(self), "tool_calls", "reasoning", "reasoning_content")
 
 
 class ChatChoice(BaseModel):
@@ -100,10 +140,15 @@ class ChatChoice(BaseModel):
     logprobs: ChatLogprobs | None
     finish_reason: str | None
     stop_reason: int | str | None = None
+    token_ids: list[int] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_extras(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return drop_absent(serialize(self), "token_ids")
 
 
 class ChatResponse(BaseModel):
-    """Answer of POST /v1/chat/completions."""
+    """Answer of POST /v1/chat/completions. The last two members are there if asked for."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -111,6 +156,36 @@ class ChatResponse(BaseModel):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = None
+    prompt_token_ids: list[int] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_extras(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return drop_absent(serialize(self), "prompt_logprobs", "prompt_token_ids")
+
+
+class FunctionDelta(BaseModel):
+    """What a chunk adds to a call: the name with its first piece, then arguments."""
+
+    name: str | None = None
+    arguments: str
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return drop_absent(serialize(self), "name")
+
+
+class ToolCallChunk(BaseModel):
+    """A piece of call `index`; id and type come with the first."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return drop_absent(serialize(self), "id", "type")
 
 
 class Delta(BaseModel):
@@ -118,6 +193,9 @@ class Delta(BaseModel):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallChunk] | None = None
 
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -132,6 +210,11 @@ class ChatChunkChoice(BaseModel):
     logprobs: ChatLogprobs | None
     finish_reason: str | None
     stop_reason: int | str | None = None
+    token_ids: list[int] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_extras(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return drop_absent(serialize(self), "token_ids")
 
 
 class ChatChunk(BaseModel):
@@ -143,10 +226,11 @@ class ChatChunk(BaseModel):
     model: str
     choices: list[ChatChunkChoice]
     usage: Usage | None = None
+    prompt_token_ids: list[int] | None = None
 
     @model_serializer(mode="wrap")
     def _without_no_usage(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _drop_no_usage(serialize(self))
+        return drop_absent(serialize(self), "usage", "prompt_token_ids")
 
 
 class ModelCard(BaseModel):

@@ -1,33 +1,43 @@
 """What all generating routes share: the engine, the template, and the life of one answer."""
 
-import asyncio
 import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request
 
 from ..engine.async_engine import AsyncEngine, RequestStream
-from ..engine.chat_template import ChatTemplate, plain_messages
-from ..engine.errors import BadRequestError, NotFoundError
+from ..engine.errors import NotFoundError
+from ..engine.generation_defaults import GenerationDefaults
 from ..engine.outputs import RequestOutput, TokenLogprob
 from ..engine.sampling_params import SamplingParams
-from .chat_protocol import ChatMessage
+from .chat_formats import ChatFormats
+from .chat_prompt import ChatPrompts
+from .prompts import PromptEncoder
 from .protocol import GenerationRequest
 from .responses import PromptTokensDetails, Usage
-
-# Tokenizing this much takes a millisecond or so: more would hold up other streams.
-_INLINE_CHARACTERS = 8192
+from .unknown_fields import UnknownFields
 
 
 class Service:
-    """One served model. Raises ConfigurationError if its chat template is not valid."""
+    """One served model, and how its requests are read."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        defaults: GenerationDefaults,
+        chats: ChatPrompts,
+        formats: ChatFormats,
+    ) -> None:
         self.engine = engine
-        self._template = ChatTemplate.for_tokenizer(engine.tokenizer)
+        self.defaults = defaults
+        self.chats = chats
+        self.formats = formats
+        self.prompts = PromptEncoder(engine)
+        self.unknown_fields = UnknownFields()
 
     def served_name(self, wanted: str | None) -> str:
         """The name to answer with. Raises NotFoundError for a model that is not served here."""
@@ -40,55 +50,18 @@ class Service:
             )
         return wanted
 
-    async def tokenize(self, text: str, add_special_tokens: bool) -> list[int]:
-        """Token ids of a text."""
-        return (await self.tokenize_all([text], add_special_tokens))[0]
-
-    async def tokenize_all(self, texts: list[str], add_special_tokens: bool) -> list[list[int]]:
-        """Token ids of each text; much text is tokenized beside the event loop."""
-
-        def encode_all() -> list[list[int]]:
-            encode = self.engine.tokenizer.encode
-            return [encode(text, add_special_tokens) for text in texts]
-
-        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
-            return encode_all()
-        return await asyncio.to_thread(encode_all)
-
-    async def tokenize_chat(
-        self,
-        messages: list[ChatMessage],
-        *,
-        add_generation_prompt: bool,
-        continue_final_message: bool,
-        extra: dict[str, Any] | None,
-    ) -> list[int]:
-        """Token ids of a conversation. Raises BadRequestError if the template refuses it."""
-        if self._template is None:
-            raise BadRequestError(
-                "This model has no chat template: use /v1/completions, or start the server with "
-                "--chat-template FILE.",
-                "messages",
-            )
-        text = self._template.render(
-            plain_messages([message.model_dump(exclude_none=True) for message in messages]),
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=continue_final_message,
-            extra=extra,
-        )
-        return await self.tokenize(text, add_special_tokens=False)
-
-    def start(
+    async def start(
         self,
         heading: "Heading",
         body: GenerationRequest,
         prompts: Sequence[list[int]],
         params: SamplingParams,
     ) -> RequestStream:
-        """Check the prompts and hand them to the engine.
+        """Check the prompts and the form they ask for, and hand them to the engine.
 
         Raises BadRequestError, OverloadedError or EngineDeadError, with nothing begun.
         """
+        await self.engine.check_structured(params)
         checked = [self.engine.validate(prompt, params) for prompt in prompts]
         return self.engine.generate(
             heading.engine_id,
@@ -126,7 +99,10 @@ class Heading:
 class UsageCounter:
     """Adds up the tokens of an answer from its outputs."""
 
-    def __init__(self, prompts: Sequence[list[int]], num_choices_each: int) -> None:
+    def __init__(
+        self, prompts: Sequence[list[int]], num_choices_each: int, *, counts_output: bool = True
+    ) -> None:
+        self._counts_output = counts_output
         self._num_prompt_tokens = sum(len(prompt) for prompt in prompts)
         self._num_choices_each = num_choices_each
         self._generated: dict[int, int] = {}
@@ -134,7 +110,7 @@ class UsageCounter:
 
     def note(self, output: RequestOutput) -> None:
         """Take an output into account."""
-        self._generated[output.index] = output.num_output_tokens
+        self._generated[output.index] = output.num_output_tokens * self._counts_output
         # Further choices find what the first one computed: that saved the client nothing.
         if output.index % self._num_choices_each == 0:
             self._cached[output.index] = output.num_cached_tokens
@@ -155,7 +131,9 @@ class WholeChoice:
     """A choice put together from its outputs."""
 
     texts: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] | None = None
+    prompt_logprobs: Sequence[TokenLogprob | None] | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
 
@@ -167,6 +145,8 @@ class WholeChoice:
     def add(self, output: RequestOutput) -> None:
         """Append an output."""
         self.texts.append(output.text)
+        self.token_ids.extend(output.token_ids)
+        self.prompt_logprobs = self.prompt_logprobs or output.prompt_logprobs
         if output.logprobs is not None:
             self.logprobs = self.logprobs or []
             self.logprobs.extend(output.logprobs)

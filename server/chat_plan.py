@@ -1,0 +1,117 @@
+"""Everything about a chat answer that is settled before the engine begins with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine.errors import BadRequestError
+from ..engine.sampling_params import SamplingParams
+from ..engine.structured import StructuredOutput, ThinkingRule
+from .chat_protocol import ChatCompletionRequest
+from .message_parser import MessageParser
+from .reasoning import ReasoningParser
+from .service import Service
+from .tools.choice import ToolChoice, choose_tools
+from .tools.forced import forced_calls
+from .tools.formats import ToolFormat
+from .tools.parser import ToolParser
+
+
+@dataclass(frozen=True)
+class ChatPlan:
+    """A chat request, ready for the engine."""
+
+    body: ChatCompletionRequest
+    prompt: list[int]
+    params: SamplingParams
+    choice: ToolChoice | None
+    tool_format: ToolFormat | None
+    thinking: ThinkingRule | None
+
+    @classmethod
+    async def make(cls, body: ChatCompletionRequest, service: Service) -> "ChatPlan":
+        """Read the body, render and tokenize. Raises BadRequestError for what does not fit."""
+        formats, chats = service.formats, service.chats
+        choice = choose_tools(
+            *body.offered_tools(), is_parallel=body.parallel_tool_calls is not False
+        )
+        if choice is not None and formats.tools is None and choice.is_forced:
+            raise BadRequestError(
+                "calls of tools are switched off on this server (--tool-call-parser none).",
+                "tool_choice",
+            )
+        text = chats.render(
+            body.messages,
+            tools=None if choice is None else choice.tools,
+            template=body.chat_template,
+            add_generation_prompt=body.add_generation_prompt,
+            continue_final_message=body.continue_final_message,
+            variables=_template_variables(body),
+        )
+        if body.truncate_prompt_tokens is None:
+            service.prompts.check_length(text, "messages")
+        (encoded,) = await service.prompts.encode([text], body.add_special_tokens)
+        prompt = service.prompts.truncate(encoded, body, body.token_limit)
+        thinking = None
+        if formats.reasoning is not None:
+            thinking = formats.reasoning.rule(text, body.thinking_budget())
+        tool_format = formats.tools if choice is not None else None
+        marks = () if tool_format is None else tool_format.marks
+        if thinking is not None:
+            marks = (*marks, thinking.start, thinking.end)
+        params = body.sampling_params(
+            body.token_limit,
+            body.num_logprobs(),
+            defaults=service.defaults,
+            thinking=thinking,
+            structured=_forced_form(body, choice, tool_format, service),
+            shown_special_tokens=marks,
+        )
+        return cls(body, prompt, params, choice, tool_format, thinking)
+
+    def parser(self) -> MessageParser:
+        """A parser for one choice of the answer."""
+        tools = None
+        if self.tool_format is not None and self.choice is not None:
+            names = {function.name for function in self.choice.functions}
+            most = 128 if self.choice.is_parallel else 1
+            tools = ToolParser(self.tool_format.frame, names, most)
+        reasoning = None if self.thinking is None else ReasoningParser(self.thinking)
+        return MessageParser(reasoning, tools)
+
+    def finish_reason(self, reason: str | None, num_calls: int) -> str | None:
+        """`tool_calls` where the model stopped after calls, but not after the one it had to make:
+        OpenAI says `stop` then.
+        """
+        is_named = self.choice is not None and self.choice.mode == "named"
+        return "tool_calls" if reason == "stop" and num_calls and not is_named else reason
+
+
+def _template_variables(body: ChatCompletionRequest) -> Mapping[str, Any]:
+    """What the template is told besides messages and tools; the request's own go before."""
+    variables: dict[str, Any] = {}
+    effort = body.reasoning_effort
+    if effort is not None:
+        variables = {"reasoning_effort": effort, "enable_thinking": effort != "none"}
+    return {**variables, **(body.chat_template_kwargs or {})}
+
+
+def _forced_form(
+    body: ChatCompletionRequest,
+    choice: ToolChoice | None,
+    tool_format: ToolFormat | None,
+    service: Service,
+) -> StructuredOutput | None:
+    """The grammar of forced calls. Raises BadRequestError if the body asks for another form."""
+    if choice is None or tool_format is None or not choice.is_forced:
+        return None
+    if body.structured_output() is not None:
+        raise BadRequestError(
+            "a forced call of a tool and a structured output exclude each other.", "tool_choice"
+        )
+    return forced_calls(
+        tool_format,
+        choice.functions,
+        is_parallel=choice.is_parallel and choice.mode == "required",
+        special_token=service.engine.tokenizer.special_token_id,
+    )

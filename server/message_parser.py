@@ -1,0 +1,41 @@
+"""From the text of an answer, as it comes, to the parts of a chat message."""
+
+from .message_parts import MessageDelta
+from .reasoning import ReasoningParser
+from .tools.parser import ToolParser
+
+
+class MessageParser:
+    """Parses one choice: first its reasoning, then calls in what follows."""
+
+    def __init__(self, reasoning: ReasoningParser | None, tools: ToolParser | None) -> None:
+        self._reasoning = reasoning
+        self._tools = tools
+
+    @property
+    def num_calls(self) -> int:
+        """Calls found so far."""
+        return 0 if self._tools is None else self._tools.num_calls
+
+    def push(self, text: str, *, is_last: bool) -> MessageDelta:
+        """Take a piece of the text; with the last one comes all that was held back."""
+        delta = MessageDelta(content=text)
+        if self._reasoning is not None:
+            delta = self._reasoning.push(text)
+            if is_last:
+                delta = _join(delta, self._reasoning.flush())
+        if self._tools is None:
+            return delta
+        parsed = self._tools.push(delta.content)
+        if is_last:
+            parsed = _join(parsed, self._tools.flush())
+        return MessageDelta(delta.reasoning, parsed.content, parsed.tool_calls)
+
+
+def _join(first: MessageDelta, second: MessageDelta) -> MessageDelta:
+    """Both as one. Only the first or the second may have calls: a flush adds none to begun ones."""
+    return MessageDelta(
+        first.reasoning + second.reasoning,
+        first.content + second.content,
+        first.tool_calls + second.tool_calls,
+    )

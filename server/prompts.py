@@ -1,0 +1,60 @@
+"""From prompts as clients give them to token ids that the model has room for."""
+
+import asyncio
+
+from ..engine.async_engine import AsyncEngine
+from ..engine.errors import BadRequestError
+from ..engine.tokenizer import Tokenizer
+from .protocol import GenerationRequest
+
+# Tokenizing this much takes a millisecond or so: more would hold up other streams.
+_INLINE_CHARACTERS = 8192
+
+
+class PromptEncoder:
+    """Tokenizes for one model. Text that cannot fit is refused before it costs anything."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._tokenizer: Tokenizer = engine.tokenizer
+        self._max_model_len = engine.info.max_model_len
+        self._longest_token = max(1, engine.tokenizer.longest_token_bytes)
+
+    async def encode(self, texts: list[str], add_special_tokens: bool) -> list[list[int]]:
+        """Token ids of each text; much text is tokenized beside the event loop."""
+
+        def encode_all() -> list[list[int]]:
+            return [self._tokenizer.encode(text, add_special_tokens) for text in texts]
+
+        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
+            return encode_all()
+        return await asyncio.to_thread(encode_all)
+
+    def check_length(self, text: str, param: str) -> None:
+        """Raise BadRequestError for text whose tokens, however long, are too many."""
+        most = self._max_model_len * self._longest_token
+        if len(text) > most:
+            raise BadRequestError(
+                f"This model's maximum context length is {self._max_model_len} tokens. However, "
+                f"your prompt has {len(text)} characters, and more than {most} cannot fit. Please "
+                "reduce the length of the input prompt.",
+                param,
+            )
+
+    def truncate(
+        self, token_ids: list[int], body: GenerationRequest, max_tokens: int | None
+    ) -> list[int]:
+        """What `truncate_prompt_tokens` leaves of a prompt; -1 stands for all that there is room
+        for. Raises BadRequestError for a number out of range.
+        """
+        limit = body.truncate_prompt_tokens
+        if limit is None:
+            return token_ids
+        room = max(1, self._max_model_len - (max_tokens or 1))
+        if limit == -1:
+            limit = room
+        if not 1 <= limit <= self._max_model_len:
+            raise BadRequestError(
+                f"truncate_prompt_tokens must be -1 or in [1, {self._max_model_len}], got {limit}.",
+                "truncate_prompt_tokens",
+            )
+        return token_ids[-limit:] if body.truncation_side == "left" else token_ids[:limit]

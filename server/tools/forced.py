@@ -1,0 +1,65 @@
+"""Grammars that leave a model no choice but to call, with arguments that fit the schema."""
+
+import json
+from collections.abc import Callable, Sequence
+
+from ...engine.structured import StructuredOutput
+from .choice import Function
+from .formats import ToolFormat
+
+MAX_FORCED_CALLS = 16
+
+
+def forced_calls(
+    tool_format: ToolFormat,
+    functions: Sequence[Function],
+    *,
+    is_parallel: bool,
+    special_token: Callable[[str], int | None],
+) -> StructuredOutput:
+    """One call of one of the functions, or several if `is_parallel`, in the format's frame.
+
+    `special_token` gives the id of a mark that is one special token. Each schema is a grammar of
+    its own, so that its references keep their meaning.
+    """
+    write = _Literals(tool_format.marks, special_token)
+    options, rules = [], []
+    for number, function in enumerate(functions):
+        before = write(tool_format.before_arguments % function.name)
+        options.append(f"{before} arguments_{number} {write(tool_format.after_arguments)}")
+        rules.append(f"arguments_{number}: %json {json.dumps(bounded_schema(function))}")
+    separator = write(tool_format.separator)
+    more = f"({separator} call){{0,{MAX_FORCED_CALLS - 1}}}" if is_parallel else ""
+    lines = [
+        f"start: {write(tool_format.begin)} call {more} {write(tool_format.end)}",
+        "call: " + " | ".join(options),
+        *rules,
+    ]
+    return StructuredOutput("grammar", "\n".join(lines))
+
+
+def bounded_schema(function: Function) -> dict[str, object]:
+    """The schema of a function's arguments, with white space that has an end."""
+    return {**function.parameters, "x-guidance": {"whitespace_pattern": r"[ \t\n]{0,32}"}}
+
+
+class _Literals:
+    """Writes text for a Lark grammar; marks that are special tokens by their ids."""
+
+    def __init__(self, marks: Sequence[str], special_token: Callable[[str], int | None]) -> None:
+        found = {mark: special_token(mark) for mark in marks}
+        self._special = {mark: number for mark, number in found.items() if number is not None}
+
+    def __call__(self, text: str) -> str:
+        parts: list[str] = []
+        while text:
+            at, mark = min(
+                ((text.find(mark), mark) for mark in self._special if mark in text),
+                default=(len(text), ""),
+            )
+            if at:
+                parts.append(json.dumps(text[:at], ensure_ascii=False))
+            if mark:
+                parts.append(f"<[{self._special[mark]}]>")
+            text = text[at + len(mark) :]
+        return " ".join(parts)
