@@ -21,6 +21,7 @@ SERVER_ONLY = frozenset(
         "reasoning_parser",
         "override_generation_config",
         "max_body_bytes",
+        "max_logprobs",
         "max_queued_requests",
         "metrics_prefix",
         "served_model_name",

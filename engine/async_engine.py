@@ -3,9 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
 
 from .assembler import OutputAssembler
 from .client import EngineClient
@@ -44,6 +47,7 @@ class _Sequence:
 
     assembler: OutputAssembler
     inbox: "asyncio.Queue[RequestOutput | Exception]"
+    public_id: str
     prompt_tokens: int
     max_tokens: int
     arrived_at: float
@@ -151,6 +155,34 @@ class AsyncEngine:
         """Live state of queues and blocks. Raises EngineDeadError."""
         return await self._client.stats()
 
+    async def reset_prefix_cache(self) -> int:
+        """Forget all cached prefixes. Returns how many blocks had some; raises EngineDeadError."""
+        return await self._client.reset_prefix_cache()
+
+    def config_values(self) -> dict[str, Any]:
+        """The engine's configuration, to be shown."""
+        return msgspec.structs.asdict(self.config)
+
+    @property
+    def num_open(self) -> int:
+        """Choices that wait or run."""
+        return len(self._sequences)
+
+    def abort(self, public_ids: Collection[str] | None) -> int:
+        """End the requests of these ids, or all; what there is of them is their last output.
+
+        Returns how many choices that were.
+        """
+        chosen = [
+            (request_id, sequence)
+            for request_id, sequence in self._sequences.items()
+            if public_ids is None or sequence.public_id in public_ids
+        ]
+        self._client.cancel([request_id for request_id, _ in chosen])
+        for request_id, sequence in chosen:
+            self._deliver(sequence, SequenceDelta(request_id, finish_reason="abort"), 0.0)
+        return len(chosen)
+
     def validate(self, prompt_token_ids: list[int], params: SamplingParams) -> SamplingParams:
         """`params` with `max_tokens` filled in. Raises BadRequestError if they cannot work."""
         return validate_request(
@@ -158,6 +190,7 @@ class AsyncEngine:
             params,
             vocab_size=self.info.vocab_size,
             max_model_len=self.info.max_model_len,
+            max_logprobs=self.settings.max_logprobs,
         )
 
     async def check_structured(self, params: SamplingParams) -> None:
@@ -197,12 +230,14 @@ class AsyncEngine:
         *,
         priority: int = 0,
         cache_salt: str = "",
+        public_id: str | None = None,
         arrived_at: float | None = None,
     ) -> "RequestStream":
         """Submit a request of one or more prompts; outputs come from the stream it returns.
 
         `params`, one for each prompt, come from `validate`. The choices of prompt i have the
-        indexes from i * n on. `arrived_at` is the monotonic instant the request came in. Raises
+        indexes from i * n on. `public_id` is what clients know the request by (`abort`),
+        `arrived_at` the monotonic instant it came in. Raises
         OverloadedError or EngineDeadError with nothing submitted.
         """
         self.check_capacity(sum(one.n for one in params))
@@ -222,6 +257,7 @@ class AsyncEngine:
                 sequence = _Sequence(
                     assembler=OutputAssembler(self.tokenizer, token_ids, one, len(opened)),
                     inbox=inbox,
+                    public_id=public_id or request_id,
                     prompt_tokens=len(token_ids),
                     max_tokens=submit.max_tokens,
                     arrived_at=now if arrived_at is None else arrived_at,

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .errors import BadRequestError, ConfigurationError
@@ -35,8 +36,14 @@ class ChatTemplate:
         self._special = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
         try:
             self._template = environment.from_string(source)
+            self._variables = find_undeclared_variables(environment.parse(source))
         except TemplateError as error:
             raise ConfigurationError(f"the chat template is not valid: {error}") from None
+
+    @property
+    def shows_tools(self) -> bool:
+        """Whether it tells the model of the functions it may call."""
+        return "tools" in self._variables
 
     @classmethod
     def for_tokenizer(cls, tokenizer: Tokenizer) -> "ChatTemplate | None":

@@ -19,7 +19,9 @@ from .messages import (
     FromEngine,
     GetStats,
     Hello,
+    PrefixCacheReset,
     Ready,
+    ResetPrefixCache,
     Shutdown,
     StepResult,
     Submit,
@@ -29,7 +31,7 @@ from .plan import EngineConfig
 
 logger = logging.getLogger(__name__)
 
-STATS_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 10.0
 SHUTDOWN_TIMEOUT_S = 5.0
 LAST_WORDS_TIMEOUT_S = 1.0
 
@@ -55,7 +57,7 @@ class EngineClient:
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(FromEngine)
         self._tickets = itertools.count(1)
-        self._stats_waiters: dict[int, asyncio.Future[EngineStats]] = {}
+        self._waiters: dict[int, asyncio.Future[EngineStats | PrefixCacheReset]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: str | None = None
         self._failure_told = asyncio.Event()
@@ -116,18 +118,32 @@ class EngineClient:
 
     async def stats(self) -> EngineStats:
         """The engine's state after its present step. Raises EngineDeadError without an answer."""
+        answer = await self._ask(GetStats)
+        assert isinstance(answer, EngineStats)
+        return answer
+
+    async def reset_prefix_cache(self) -> int:
+        """Forget all cached prefixes; how many blocks had some. Raises EngineDeadError."""
+        answer = await self._ask(ResetPrefixCache)
+        assert isinstance(answer, PrefixCacheReset)
+        return answer.num_blocks
+
+    async def _ask(
+        self, question: type[GetStats] | type[ResetPrefixCache]
+    ) -> EngineStats | PrefixCacheReset:
         if not self.is_ready:
             raise EngineDeadError("the engine is not running")
         ticket = next(self._tickets)
-        waiter: asyncio.Future[EngineStats] = asyncio.get_running_loop().create_future()
-        self._stats_waiters[ticket] = waiter
+        waiter = self._waiters[ticket] = asyncio.get_running_loop().create_future()
         try:
-            self._send(GetStats(ticket))
-            return await asyncio.wait_for(waiter, STATS_TIMEOUT_S)
+            self._send(question(ticket))
+            return await asyncio.wait_for(waiter, ANSWER_TIMEOUT_S)
         except asyncio.TimeoutError:
-            raise EngineDeadError(f"no answer from the engine in {STATS_TIMEOUT_S:.0f} s") from None
+            raise EngineDeadError(
+                f"no answer from the engine in {ANSWER_TIMEOUT_S:.0f} s"
+            ) from None
         finally:
-            del self._stats_waiters[ticket]
+            del self._waiters[ticket]
 
     async def stop(self) -> None:
         """End the process (by force after a while) and give sockets and files back."""
@@ -167,8 +183,8 @@ class EngineClient:
                         self._on_step(message)
                     except Exception:
                         logger.exception("delivering a step failed")
-                case EngineStats():
-                    waiter = self._stats_waiters.get(message.ticket)
+                case EngineStats() | PrefixCacheReset():
+                    waiter = self._waiters.get(message.ticket)
                     if waiter is not None and not waiter.done():
                         waiter.set_result(message)
                 case Ready():
@@ -188,7 +204,7 @@ class EngineClient:
         reason = self._failure or f"the engine process ended with {_describe_exit(code)}"
         if self.ready is not None and not self.ready.done():
             self.ready.set_exception(EngineDeadError(reason))
-        for waiter in self._stats_waiters.values():
+        for waiter in self._waiters.values():
             if not waiter.done():
                 waiter.set_exception(EngineDeadError(reason))
         self._on_death(reason)

@@ -156,6 +156,10 @@ class EngineCore:
             ticket=ticket,
         )
 
+    def reset_prefix_cache(self) -> int:
+        """Forget all cached prefixes. Returns how many blocks had some."""
+        return self._pool.reset_prefix_cache()
+
     def _enqueue(self, submit: Submit, constraint: TokenConstraint | None) -> None:
         """Hand a sequence to scheduler and runner. Raises ValueError as `add` does."""
         spec = sampling_spec(submit)

@@ -133,6 +133,7 @@ class _Run:
                 one,
                 vocab_size=llm.model_config.vocab_size,
                 max_model_len=llm.config.max_model_len,
+                max_logprobs=llm.settings.max_logprobs,
             )
             for ids, one in zip(prompts, params, strict=True)
         ]

@@ -38,11 +38,17 @@ class GetStats(msgspec.Struct, frozen=True, tag="get_stats"):
     ticket: int
 
 
+class ResetPrefixCache(msgspec.Struct, frozen=True, tag="reset_prefix_cache"):
+    """Forget all cached prefixes; `ticket` comes back in the answer, a PrefixCacheReset."""
+
+    ticket: int
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """End the engine process."""
 
 
-ToEngine = Hello | Submit | Cancel | GetStats | Shutdown
+ToEngine = Hello | Submit | Cancel | GetStats | ResetPrefixCache | Shutdown
 
 
 class TokenScore(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -104,6 +110,13 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
         return self.blocks_used / self.blocks_total
 
 
+class PrefixCacheReset(msgspec.Struct, frozen=True, tag="prefix_cache_reset"):
+    """So many blocks had cached content, which nobody finds any more."""
+
+    num_blocks: int
+    ticket: int
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The model is loaded. `phases` are start-up seconds by name."""
 
@@ -116,4 +129,4 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
 
 
-FromEngine = StepResult | EngineStats | Ready | Failed
+FromEngine = StepResult | EngineStats | PrefixCacheReset | Ready | Failed

@@ -6,7 +6,7 @@ import msgspec
 
 from .errors import BadRequestError
 from .messages import Submit
-from .sampling_params import SamplingParams
+from .sampling_params import MAX_LOGPROBS, SamplingParams
 from .tokenizer import Tokenizer
 
 SEED_MASK = 2**64 - 1
@@ -18,11 +18,12 @@ def validate_request(
     *,
     vocab_size: int,
     max_model_len: int,
+    max_logprobs: int = MAX_LOGPROBS,
 ) -> SamplingParams:
-    """Check a prompt against the model and fill in `max_tokens`.
+    """Check a prompt against the model and fill in `max_tokens`, and numbers for `logprobs` -1.
 
-    Raises BadRequestError for an empty prompt, ids outside the vocabulary, or a prompt that leaves
-    no room for the tokens asked for.
+    Raises BadRequestError for an empty prompt, ids outside the vocabulary, more than `max_logprobs`
+    log-probabilities (-1: any number), or a prompt that leaves no room for the tokens asked for.
     """
     if not prompt_token_ids:
         raise BadRequestError(
@@ -34,6 +35,7 @@ def validate_request(
             f"Token id {outside} is out of vocabulary. Vocabulary size: {vocab_size}", "prompt"
         )
     params.check_vocabulary(vocab_size)
+    params = params.with_logprobs_of(vocab_size, max_logprobs)
     length = len(prompt_token_ids)
     if length >= max_model_len:
         wanted = params.max_tokens or 1

@@ -24,7 +24,9 @@ from .messages import (
     FromEngine,
     GetStats,
     Hello,
+    PrefixCacheReset,
     Ready,
+    ResetPrefixCache,
     SequenceDelta,
     Shutdown,
     StepResult,
@@ -94,6 +96,9 @@ class EngineLoop:
                 self._deliver(self._core.cancel(message.request_ids))
             case GetStats():
                 self._send(sender, self._core.stats(message.ticket))
+            case ResetPrefixCache():
+                num_blocks = self._core.reset_prefix_cache()
+                self._send(sender, PrefixCacheReset(num_blocks, message.ticket))
             case Hello():
                 self._send(sender, self._ready)
             case Shutdown():

@@ -6,6 +6,7 @@ those of OpenAI's API and vLLM's extensions to it.
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -13,7 +14,7 @@ from .errors import BadRequestError
 from .structured import StructuredOutput, ThinkingRule
 
 MAX_CHOICES = 16_384
-MAX_LOGPROBS = 20
+MAX_LOGPROBS = 20  # unless settings say otherwise
 MAX_STOP_STRINGS = 4
 MAX_BAD_WORDS = 128
 GREEDY_EPSILON = 1e-5
@@ -26,9 +27,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     `temperature` below 1e-5 is greedy, and `top_p`, `top_k`, `min_p` then have no effect. `seed`
     fixes the result: the same prompt, parameters and seed give the same tokens whatever else runs;
     choice i of n draws with `seed + i`. `max_tokens` None means the rest of the context. `logprobs`
-    k asks for the sampled token's log-probability and the k most likely, `prompt_logprobs` for the
-    same of every prompt token but the first. `shown_special_tokens` stay in the text where
-    `skip_special_tokens` takes out all others.
+    k asks for the sampled token's log-probability and the k most likely (-1: of all tokens),
+    `prompt_logprobs` for the same of every prompt token but the first. `shown_special_tokens` stay
+    in the text where `skip_special_tokens` takes out all others.
     """
 
     n: int = 1
@@ -124,21 +125,10 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
                 f"min_tokens must be less than or equal to max_tokens={self.max_tokens}, "
                 f"got {self.min_tokens}.",
             )
-        self._check_logprobs("logprobs", "sample", self.logprobs)
-        self._check_logprobs("prompt_logprobs", "prompt", self.prompt_logprobs)
-
-    def _check_logprobs(self, name: str, which: str, count: int | None) -> None:
-        if count is None:
-            return
-        if count < 0:
-            raise _bad(name, count, f"{name} must be non-negative, got {count}.")
-        if count > MAX_LOGPROBS:
-            raise _bad(
-                name,
-                count,
-                f"Requested {which} logprobs of {count}, which is greater than max allowed: "
-                f"{MAX_LOGPROBS}",
-            )
+        for name in ("logprobs", "prompt_logprobs"):
+            value = getattr(self, name)
+            if value is not None and value < -1:
+                raise _bad(name, value, f"{name} must be non-negative or -1, got {value}.")
 
     def _check_lists(self) -> None:
         if len(self.stop) > MAX_STOP_STRINGS:
@@ -159,6 +149,27 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         for bias in (self.logit_bias or {}).values():
             if not math.isfinite(bias):
                 raise BadRequestError(f"logit_bias must be finite, got {bias}.", "logit_bias")
+
+    def with_logprobs_of(self, vocab_size: int, most: int) -> "SamplingParams":
+        """The same with numbers in place of -1, which stands for the whole vocabulary.
+
+        Raises BadRequestError for more than `most` log-probabilities a token (-1: any number).
+        """
+        named = {"logprobs": self.logprobs, "prompt_logprobs": self.prompt_logprobs}
+        counts: dict[str, Any] = {}
+        for name, count in named.items():
+            if count is None:
+                continue
+            counts[name] = vocab_size if count == -1 else min(count, vocab_size)
+            if most != -1 and counts[name] > most:
+                which = "prompt" if name == "prompt_logprobs" else "sample"
+                raise _bad(
+                    name,
+                    count,
+                    f"Requested {which} logprobs of {counts[name]}, which is greater than max "
+                    f"allowed: {most} (--max-logprobs).",
+                )
+        return msgspec.structs.replace(self, **counts) if counts else self
 
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raise BadRequestError if any token id it names is outside [0, vocab_size)."""

@@ -120,6 +120,9 @@ class Settings(BaseSettings):
     max_body_bytes: ByteSize = Field(
         8 * 1024**2, ge=1024, description="Largest request body; beyond it 413."
     )
+    max_logprobs: int = Field(
+        20, ge=-1, description="Most log-probabilities a token that requests may ask for; -1: all."
+    )
     max_queued_requests: int = Field(
         1024, ge=0, description="Choices that may wait beyond the running ones; beyond it 503."
     )

@@ -144,18 +144,21 @@ class BlockPool:
             self._cached.remove(block)
             self._empty.append(block)
 
-    def reset_prefix_cache(self) -> bool:
-        """Forget all cached content. Returns False, with nothing changed, while blocks are used."""
-        if self.num_used > 0:
-            return False
+    def reset_prefix_cache(self) -> int:
+        """Forget all cached content. Returns how many blocks had some.
+
+        Whoever holds blocks keeps them, but nobody finds them any more.
+        """
+        num_blocks = 0
         for block in self._index:
             block.block_hash = None
+            num_blocks += 1
         self._index.clear()
         cached = list(self._cached)
         for block in cached:
             self._cached.remove(block)
         self._empty = cached[::-1] + self._empty  # the order in which they are taken stays
-        return True
+        return num_blocks
 
     def check_integrity(self) -> None:
         """Assert that the books agree with each other. O(blocks): for tests and idle moments."""

@@ -8,7 +8,7 @@ from .. import __version__
 from ..engine.async_engine import AsyncEngine
 from ..engine.generation_defaults import GenerationDefaults
 from ..engine.settings import Settings
-from . import chat, completions, operations
+from . import admin, chat, completions, operations
 from .chat_formats import ChatFormats
 from .chat_prompt import ChatPrompts
 from .errors import install_error_handlers
@@ -27,7 +27,13 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
 
     Raises ConfigurationError if the chat template is not valid.
     """
-    app = FastAPI(title="Octavo", version=__version__, docs_url="/docs", redoc_url=None)
+    app = FastAPI(
+        title="Octavo",
+        version=__version__,
+        docs_url="/docs",
+        redoc_url=None,
+        redirect_slashes=False,  # clients lose the body on the way
+    )
     defaults = GenerationDefaults.choose(
         settings.generation_config,
         engine.tokenizer.generation_defaults,
@@ -35,7 +41,12 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
     )
     logger.info("sampling defaults of requests: %s", defaults.describe())
     chats = ChatPrompts(engine.tokenizer, trusts_requests=settings.trust_request_chat_template)
-    formats = ChatFormats.choose(settings.tool_call_parser, settings.reasoning_parser, chats.source)
+    formats = ChatFormats.choose(
+        settings.tool_call_parser,
+        settings.reasoning_parser,
+        chats.source,
+        shows_tools=chats.shows_tools,
+    )
     logger.info("parsers of chats: %s", formats.describe())
     app.state.service = Service(engine, defaults=defaults, chats=chats, formats=formats)
     app.state.metrics = ServerMetrics(
@@ -44,11 +55,11 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
     engine.listener = app.state.metrics
     install_error_handlers(app)
     app.add_exception_handler(ClientGoneError, _on_client_gone)
-    for room in (completions, chat, operations):
+    for room in (completions, chat, operations, admin):
         app.include_router(room.router)
     # The one added last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(ApiKeys, keys=settings.api_key)
+    app.add_middleware(ApiKeys, keys=settings.api_key, admin_keys=settings.admin_key)
     app.add_middleware(RequestIds)
     return app
 

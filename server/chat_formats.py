@@ -14,11 +14,13 @@ class ChatFormats:
     reasoning: ReasoningFormat | None
 
     @classmethod
-    def choose(cls, tool_parser: str, reasoning_parser: str, template: str) -> "ChatFormats":
+    def choose(
+        cls, tool_parser: str, reasoning_parser: str, template: str, *, shows_tools: bool
+    ) -> "ChatFormats":
         """Those of the names; `auto` tells them by the chat template, `none` is none."""
         tools = None
         if tool_parser == "auto":
-            tools = detect_format(template)
+            tools = detect_format(template, shows_tools=shows_tools)
         elif tool_parser != "none":
             tools = TOOL_FORMATS[tool_parser]
         return cls(tools, choose_reasoning(reasoning_parser, template))

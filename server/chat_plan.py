@@ -12,7 +12,7 @@ from .message_parser import MessageParser
 from .reasoning import ReasoningParser
 from .service import Service
 from .tools.choice import ToolChoice, choose_tools
-from .tools.forced import forced_calls
+from .tools.forced import forced_calls, strict_calls
 from .tools.formats import ToolFormat
 from .tools.parser import ToolParser
 
@@ -102,9 +102,13 @@ def _forced_form(
     tool_format: ToolFormat | None,
     service: Service,
 ) -> StructuredOutput | None:
-    """The grammar of forced calls. Raises BadRequestError if the body asks for another form."""
-    if choice is None or tool_format is None or not choice.is_forced:
+    """The grammar of forced or strict calls. BadRequestError if the body forces another form."""
+    if choice is None or tool_format is None:
         return None
+    special_token = service.engine.tokenizer.special_token_id
+    if not choice.is_forced:
+        has_own = body.structured_output() is not None
+        return None if has_own else strict_calls(tool_format, choice.functions, special_token)
     if body.structured_output() is not None:
         raise BadRequestError(
             "a forced call of a tool and a structured output exclude each other.", "tool_choice"
@@ -113,5 +117,5 @@ def _forced_form(
         tool_format,
         choice.functions,
         is_parallel=choice.is_parallel and choice.mode == "required",
-        special_token=service.engine.tokenizer.special_token_id,
+        special_token=special_token,
     )

@@ -8,7 +8,6 @@ from ..engine.chat_template import ChatTemplate, plain_messages
 from ..engine.errors import BadRequestError, ConfigurationError
 from ..engine.tokenizer import Tokenizer
 from .chat_protocol import ChatMessage
-from .tools.formats import shows_tools
 from .tools.instructions import explain_tools, spell_out_calls
 
 
@@ -24,6 +23,7 @@ class ChatPrompts:
         self._trusts_requests = trusts_requests
         self._template = ChatTemplate.for_tokenizer(tokenizer)
         self.source = tokenizer.chat_template or ""
+        self.shows_tools = self._template is not None and self._template.shows_tools
 
     def render(
         self,
@@ -41,7 +41,7 @@ class ChatPrompts:
         if "developer" not in source:
             plain = [_as_system(message) for message in plain]
         extra = dict(variables or {})
-        if shows_tools(source):
+        if chosen.shows_tools:
             if tools:
                 extra["tools"] = list(tools)
         else:

@@ -1,7 +1,7 @@
 """Choices of completions: their text, with the prompt before it if it is to be echoed."""
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..engine.outputs import RequestOutput, TokenLogprob
@@ -13,10 +13,26 @@ from .service import WholeChoice
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as the client gave it, and its tokens."""
+    """A prompt's text and tokens. `hidden` are the tokens that the text does not show."""
 
     text: str
     token_ids: list[int]
+    hidden: frozenset[int] = frozenset()
+
+    @classmethod
+    def of_text(cls, text: str, token_ids: list[int], tokenizer: Tokenizer) -> "Prompt":
+        """A text with its tokens, before which the tokenizer may have put a BOS."""
+        first = token_ids[0] if token_ids else None
+        is_added = first in tokenizer.special_ids and not text.startswith(
+            tokenizer.token_text(first)
+        )
+        return cls(text, token_ids, frozenset({first} if first is not None and is_added else ()))
+
+    @classmethod
+    def of_tokens(cls, token_ids: list[int], tokenizer: Tokenizer, skips_special: bool) -> "Prompt":
+        """Tokens with the text that they stand for."""
+        text = tokenizer.decode(token_ids, skip_special_tokens=skips_special)
+        return cls(text, token_ids, tokenizer.special_ids if skips_special else frozenset())
 
 
 class ChoiceWriter:
@@ -38,17 +54,16 @@ class ChoiceWriter:
         self._is_first = False
         is_silent = body.max_tokens == 0  # the engine draws a token, since it cannot draw none
         text, token_ids = ("", []) if is_silent else (part.text, list(part.token_ids))
-        entries: list[TokenLogprob | None] = []
+        echoed: Sequence[TokenLogprob | None] = ()
         if is_first and body.echo:
             text = self._prompt.text + text
-            entries.extend(part.prompt_logprobs or ())
-        if not is_silent:
-            entries.extend(part.logprobs or ())
+            echoed = part.prompt_logprobs or ()
+        drawn = () if is_silent else part.logprobs or ()
         returns_ids = bool(body.return_token_ids)
         return CompletionChoice(
             index=self._index,
             text=text,
-            logprobs=None if body.logprobs is None else self._logprobs(entries),
+            logprobs=None if body.logprobs is None else self._logprobs(echoed, drawn),
             finish_reason="length" if is_silent and part.finish_reason else part.finish_reason,
             stop_reason=None if is_silent else part.stop_reason,
             prompt_logprobs=prompt_logprobs(body, part.prompt_logprobs if is_first else None),
@@ -56,30 +71,41 @@ class ChoiceWriter:
             prompt_token_ids=self._prompt.token_ids if returns_ids and is_first else None,
         )
 
-    def _logprobs(self, entries: Iterable[TokenLogprob | None]) -> CompletionLogprobs:
+    def _logprobs(
+        self, echoed: Sequence[TokenLogprob | None], drawn: Sequence[TokenLogprob]
+    ) -> CompletionLogprobs:
         """The parallel lists of the tokens that come next in the choice."""
         lists = CompletionLogprobs(text_offset=[], token_logprobs=[], tokens=[], top_logprobs=[])
-        as_ids = bool(self._body.return_tokens_as_token_ids)
-
-        def name(token_id: int, text: str) -> str:
-            return f"token_id:{token_id}" if as_ids else text
-
-        for entry in entries:
-            if entry is None:  # the first token of an echoed prompt
-                token_id = self._prompt.token_ids[0]
-                spelled = self._tokenizer.token_bytes(token_id)
-                lists.tokens.append(name(token_id, self._tokenizer.token_text(token_id)))
-                lists.token_logprobs.append(None)
-                lists.top_logprobs.append(None)
-            else:
-                spelled = entry.bytes
-                own = name(entry.token_id, entry.token)
-                tops = {name(top.token_id, top.token): top.logprob for top in entry.top}
-                lists.tokens.append(own)
-                lists.token_logprobs.append(entry.logprob)
-                lists.top_logprobs.append({**tops, own: entry.logprob})
-            lists.text_offset.append(self._offsets.next(spelled))
+        special = self._tokenizer.special_ids if self._body.skip_special_tokens else frozenset()
+        for entry in echoed:
+            self._append(lists, entry, self._prompt.hidden)
+        for entry in drawn:
+            self._append(lists, entry, special)
         return lists
+
+    def _append(
+        self, lists: CompletionLogprobs, entry: TokenLogprob | None, hidden: frozenset[int]
+    ) -> None:
+        """Add a token; None is the first of an echoed prompt, which nothing comes before."""
+        if entry is None:
+            token_id = self._prompt.token_ids[0]
+            spelled = self._tokenizer.token_bytes(token_id)
+            lists.tokens.append(self._name(token_id, self._tokenizer.token_text(token_id)))
+            lists.token_logprobs.append(None)
+            lists.top_logprobs.append(None)
+        else:
+            token_id, spelled = entry.token_id, entry.bytes
+            own = self._name(token_id, entry.token)
+            wanted = self._body.logprobs or 0
+            top = entry.top if wanted == -1 else entry.top[:wanted]
+            tops = {self._name(one.token_id, one.token): one.logprob for one in top}
+            lists.tokens.append(own)
+            lists.token_logprobs.append(entry.logprob)
+            lists.top_logprobs.append({**tops, own: entry.logprob})
+        lists.text_offset.append(self._offsets.next(b"" if token_id in hidden else spelled))
+
+    def _name(self, token_id: int, text: str) -> str:
+        return f"token_id:{token_id}" if self._body.return_tokens_as_token_ids else text
 
 
 class _Offsets:
@@ -105,13 +131,17 @@ def prompt_logprobs(
     """vLLM's shape: for each prompt token, log-probabilities by token id; None if not asked for."""
     if body.prompt_logprobs is None or entries is None:
         return None
-    return [None if entry is None else _by_id(entry) for entry in entries]
+    wanted = body.prompt_logprobs
+    return [None if entry is None else _by_id(entry, wanted) for entry in entries]
 
 
-def _by_id(entry: TokenLogprob) -> dict[str, PromptLogprob]:
-    known = {
+def _by_id(entry: TokenLogprob, wanted: int) -> dict[str, PromptLogprob]:
+    """The token itself, with its rank if that is known, and the `wanted` likeliest (-1: all)."""
+    ranked = {
         str(top.token_id): PromptLogprob(logprob=top.logprob, rank=rank, decoded_token=top.token)
         for rank, top in enumerate(entry.top, start=1)
     }
-    own = PromptLogprob(logprob=entry.logprob, rank=None, decoded_token=entry.token)
-    return known if str(entry.token_id) in known else {str(entry.token_id): own, **known}
+    known = dict(list(ranked.items())[: None if wanted == -1 else wanted])
+    own = str(entry.token_id)
+    unranked = PromptLogprob(logprob=entry.logprob, rank=None, decoded_token=entry.token)
+    return known if own in known else {own: ranked.get(own, unranked), **known}

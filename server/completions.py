@@ -53,11 +53,12 @@ def _sampling_params(service: Service, body: CompletionRequest) -> SamplingParam
     """The engine's parameters. An echoed prompt is judged if its log-probabilities are wanted."""
     if body.max_tokens == 0 and not body.echo:
         raise BadRequestError(
-            "max_tokens must be at least 1, got 0: only with `echo` it may be 0.", "max_tokens"
+            "max_tokens must be at least 1, got 0. Only with `echo` may it be 0.", "max_tokens"
         )
     judged = body
     if body.echo and body.logprobs is not None:
-        most = max(body.logprobs, body.prompt_logprobs or 0)
+        counts = [body.logprobs, body.prompt_logprobs or 0]
+        most = -1 if -1 in counts else max(counts)
         judged = body.model_copy(update={"prompt_logprobs": most})
     max_tokens = 1 if body.max_tokens == 0 else body.max_tokens
     return judged.sampling_params(max_tokens, body.logprobs, defaults=service.defaults)
@@ -75,12 +76,11 @@ async def _prompts(service: Service, body: CompletionRequest) -> list[Prompt]:
     prompts = []
     for prompt, token_ids in zip(given, encoded, strict=True):
         kept = service.prompts.truncate(token_ids, body, body.max_tokens)
-        is_whole_text = isinstance(prompt, str) and len(kept) == len(token_ids)
-        shown = prompt if isinstance(prompt, str) and is_whole_text else None
-        if shown is None and body.echo:
+        if isinstance(prompt, str) and len(kept) == len(token_ids):
+            prompts.append(Prompt.of_text(prompt, kept, service.engine.tokenizer))
+        else:
             skips = body.skip_special_tokens
-            shown = service.engine.tokenizer.decode(kept, skip_special_tokens=skips)
-        prompts.append(Prompt(shown or "", kept))
+            prompts.append(Prompt.of_tokens(kept, service.engine.tokenizer, skips))
     return prompts
 
 

@@ -21,6 +21,7 @@ from ..engine.errors import (
 _TYPES = {
     400: "BadRequestError",
     401: "invalid_request_error",
+    403: "PermissionDeniedError",
     404: "NotFoundError",
     405: "MethodNotAllowedError",
     413: "RequestTooLargeError",

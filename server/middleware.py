@@ -13,9 +13,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .admin import ADMIN_PATHS
 from .errors import RequestTooLargeError, error_body
 
-OPEN_PATHS = frozenset({"/health", "/livez", "/readyz", "/version", "/metrics"})
+OPEN_PATHS = frozenset({"/health", "/livez", "/readyz", "/ping", "/version", "/metrics"})
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -48,16 +49,25 @@ class RequestIds:
 class ApiKeys:
     """Refuses requests without one of the keys; probes, version and metrics stay open.
 
+    `ADMIN_PATHS` want an admin key, and are closed if there is none; it opens everything else too.
     Keys are compared by their hashes in constant time.
     """
 
-    def __init__(self, app: ASGIApp, keys: list[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: list[str], admin_keys: list[str]) -> None:
         self._app = app
+        self._admin_hashes = [_digest(key) for key in admin_keys]
         self._hashes = [_digest(key) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 401."""
-        if scope["type"] == "http" and not self._may_pass(scope):
+        """Pass the request on, or answer 401, or 403 where no key would do."""
+        if scope["type"] != "http" or scope["method"] == "OPTIONS":
+            await self._app(scope, receive, send)
+        elif scope["path"] in ADMIN_PATHS and not self._admin_hashes:
+            message = "This endpoint is closed: the server was started without --admin-key."
+            await JSONResponse(error_body(403, message), 403)(scope, receive, send)
+        elif self._may_pass(scope):
+            await self._app(scope, receive, send)
+        else:
             body = error_body(
                 401,
                 "Incorrect API key provided: send one of the server's keys as "
@@ -66,15 +76,17 @@ class ApiKeys:
             )
             response = JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})
             await response(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
 
     def _may_pass(self, scope: Scope) -> bool:
-        if not self._hashes or scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
+        if scope["path"] in ADMIN_PATHS:
+            wanted = self._admin_hashes
+        elif not self._hashes or scope["path"] in OPEN_PATHS:
             return True
+        else:
+            wanted = [*self._hashes, *self._admin_hashes]
         scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
         given = _digest(key.strip())
-        known = [hmac.compare_digest(given, wanted) for wanted in self._hashes]
+        known = [hmac.compare_digest(given, one) for one in wanted]
         return scheme.lower() == "bearer" and any(known)
 
 

@@ -9,8 +9,16 @@ from .chat_protocol import TokenizeRequest
 from .errors import error_body
 from .metrics import CONTENT_TYPE, ServerMetrics
 from .protocol import DetokenizeRequest
-from .responses import DetokenizeResponse, ErrorResponse, ModelCard, ModelList, TokenizeResponse
-from .service import ServiceOfApp
+from .responses import (
+    DetokenizeResponse,
+    ErrorResponse,
+    LoadResponse,
+    ModelCard,
+    ModelList,
+    TokenizeResponse,
+    VersionResponse,
+)
+from .service import Service, ServiceOfApp
 
 router = APIRouter(responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}})
 
@@ -18,15 +26,13 @@ router = APIRouter(responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": 
 @router.get("/v1/models")
 async def list_models(service: ServiceOfApp) -> ModelList:
     """Every name under which the model is served."""
-    info = service.engine.info
-    return ModelList(
-        data=[
-            ModelCard(
-                id=name, created=info.created, root=info.path, max_model_len=info.max_model_len
-            )
-            for name in info.served_names
-        ]
-    )
+    return ModelList(data=[_card(service, name) for name in service.engine.info.served_names])
+
+
+@router.get("/v1/models/{name:path}")
+async def get_model(name: str, service: ServiceOfApp) -> ModelCard:
+    """One of the names."""
+    return _card(service, service.served_name(name))
 
 
 @router.post("/tokenize", response_model_exclude_unset=True)
@@ -82,6 +88,7 @@ async def readyz(service: ServiceOfApp) -> Response:
     return Response() if service.engine.is_ready else _unavailable("the model is not loaded")
 
 
+@router.get("/ping", response_class=Response)
 @router.get("/health", response_class=Response)
 async def health(service: ServiceOfApp) -> Response:
     """Whether the engine is ready and, if it has work, makes progress."""
@@ -95,9 +102,15 @@ async def health(service: ServiceOfApp) -> Response:
 
 
 @router.get("/version")
-async def version() -> dict[str, str]:
+async def version() -> VersionResponse:
     """The server's version."""
-    return {"version": __version__}
+    return VersionResponse(version=__version__)
+
+
+@router.get("/load")
+async def load(service: ServiceOfApp) -> LoadResponse:
+    """How many choices wait or run, without waiting for the engine."""
+    return LoadResponse(server_load=service.engine.num_open)
 
 
 @router.get("/metrics", response_class=Response)
@@ -112,6 +125,13 @@ async def metrics(request: Request, service: ServiceOfApp) -> Response:
         stats = None
     text = collected.render(stats, engine.is_ready, engine.last_step_age_s)
     return Response(text, headers={"Content-Type": CONTENT_TYPE})
+
+
+def _card(service: Service, name: str) -> ModelCard:
+    info = service.engine.info
+    return ModelCard(
+        id=name, created=info.created, root=info.path, max_model_len=info.max_model_len
+    )
 
 
 def _unavailable(why: str) -> JSONResponse:

@@ -5,6 +5,8 @@ long as it asks for something (`check_unsupported`). Responses are built in `res
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
@@ -17,6 +19,14 @@ from .fields import Int, Number, Text, TokenId
 from .structured_bodies import StructuredFields
 
 MAX_BATCH_PROMPTS = 1024
+# What we cannot do, and the values by which a request does not ask for it.
+_UNSUPPORTED: dict[str, tuple[object, ...]] = {
+    "use_beam_search": (False,),
+    "length_penalty": (1, 0),  # of beams; 0 weighs nothing
+    "early_stopping": (False,),
+    "logits_processors": (),
+    "repetition_detection": (),
+}
 _BIAS_KEY = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -95,9 +105,9 @@ class GenerationRequest(StructuredFields):
 
     def check_unsupported(self, names: tuple[str, ...] = ()) -> None:
         """Raise BadRequestError for what cannot be honoured: `names`, beam search, `best_of`."""
-        for name in (*names, "use_beam_search", "logits_processors"):
+        for name, harmless in {**dict.fromkeys(names, ()), **_UNSUPPORTED}.items():
             value = (self.model_extra or {}).get(name)
-            if value is not False and value not in (None, [], {}, "", "none"):
+            if value not in (None, [], {}, "", *harmless):
                 raise BadRequestError(f"`{name}` is not supported.", name)
         if self.best_of is not None and self.best_of != (self.n or 1):
             raise BadRequestError(
@@ -150,20 +160,36 @@ class GenerationRequest(StructuredFields):
         chosen.update((name, value) for name, value in given.items() if value is not None)
         if structured is None:
             structured = self.structured_output()
-        return SamplingParams(
-            **chosen,
-            stop=tuple(stop),
-            stop_token_ids=tuple(dict.fromkeys(self.stop_token_ids or ())),
-            include_stop_str_in_output=self.include_stop_str_in_output,
-            ignore_eos=self.ignore_eos,
-            skip_special_tokens=self.skip_special_tokens,
-            logit_bias=_token_biases(self.logit_bias),
-            bad_words=tuple(self.bad_words or ()),
-            prompt_logprobs=self.prompt_logprobs,
-            structured=structured,
-            thinking=thinking,
-            shown_special_tokens=shown_special_tokens,
-        )
+        with self.in_its_own_names():
+            return SamplingParams(
+                **chosen,
+                stop=tuple(stop),
+                stop_token_ids=tuple(dict.fromkeys(self.stop_token_ids or ())),
+                include_stop_str_in_output=self.include_stop_str_in_output,
+                ignore_eos=self.ignore_eos,
+                skip_special_tokens=self.skip_special_tokens,
+                logit_bias=_token_biases(self.logit_bias),
+                bad_words=tuple(self.bad_words or ()),
+                prompt_logprobs=self.prompt_logprobs,
+                structured=structured,
+                thinking=thinking,
+                shown_special_tokens=shown_special_tokens,
+            )
+
+    @contextmanager
+    def in_its_own_names(self) -> Iterator[None]:
+        """Re-raise a BadRequestError of the engine with the names that the body has for things."""
+        try:
+            yield
+        except BadRequestError as error:
+            message, param = error.message, error.param
+            newer = "max_completion_tokens"
+            if newer in type(self).model_fields and newer in self.model_fields_set:
+                message = re.sub(r"\bmax_tokens\b", newer, message)
+                param = newer if param == "max_tokens" else param
+            if param == "response_format":
+                param = self.form_field or "tools"  # a form that nothing names is a forced call's
+            raise BadRequestError(message, param) from None
 
 
 class CompletionRequest(GenerationRequest):

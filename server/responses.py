@@ -267,6 +267,18 @@ class DetokenizeResponse(BaseModel):
     prompt: str
 
 
+class VersionResponse(BaseModel):
+    """Answer of GET /version."""
+
+    version: str
+
+
+class LoadResponse(BaseModel):
+    """Answer of GET /load: choices that wait or run."""
+
+    server_load: int
+
+
 class ErrorDetail(BaseModel):
     """What went wrong; `code` is the HTTP status, or OpenAI's word for it."""
 

@@ -61,14 +61,16 @@ class Service:
 
         Raises BadRequestError, OverloadedError or EngineDeadError, with nothing begun.
         """
-        await self.engine.check_structured(params)
-        checked = [self.engine.validate(prompt, params) for prompt in prompts]
+        with body.in_its_own_names():
+            await self.engine.check_structured(params)
+            checked = [self.engine.validate(prompt, params) for prompt in prompts]
         return self.engine.generate(
             heading.engine_id,
             prompts,
             checked,
             priority=body.priority or 0,
             cache_salt=body.cache_salt or "",
+            public_id=heading.id,
             arrived_at=heading.arrived_at,
         )
 

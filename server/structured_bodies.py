@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from ..engine.errors import BadRequestError
-from ..engine.structured import StructuredOutput
+from ..engine.structured import GrammarKind, StructuredOutput
 from .fields import Text
 
 JsonSchema = dict[str, Any] | bool
@@ -28,12 +28,16 @@ class JsonSchemaFormat(BaseModel):
 
 
 class ResponseFormat(BaseModel):
-    """OpenAI's `response_format`, with xgrammar's structural tags as vLLM takes them."""
+    """OpenAI's `response_format`, with a grammar, and structural tags, as extensions.
+
+    `grammar` is Lark or GBNF; `structures` and `triggers` are those of vLLM's structural tags.
+    """
 
     model_config = ConfigDict(extra="allow")
 
-    type: Literal["text", "json_object", "json_schema", "structural_tag"]
+    type: Literal["text", "json_object", "json_schema", "grammar", "structural_tag"]
     json_schema: JsonSchemaFormat | None = None
+    grammar: Text | None = None
     structures: list[dict[str, Any]] | None = None
     triggers: list[Text] | None = None
 
@@ -61,25 +65,36 @@ class StructuredFields(BaseModel):
     guided_choice: list[Text] | None = None
     guided_grammar: Text | None = None
 
+    @property
+    def form_field(self) -> str | None:
+        """Name of the first member that asks for a form, None if there is none."""
+        if self.response_format is not None and self.response_format.type != "text":
+            return "response_format"
+        names = [name for name in StructuredFields.model_fields if name != "response_format"]
+        return next((name for name in names if getattr(self, name) is not None), None)
+
     def structured_output(self) -> StructuredOutput | None:
         """The form that is asked for. Raises BadRequestError for more than one, or half of one."""
-        wanted = [*_from_format(self.response_format), *self._from_extensions()]
-        if len(wanted) > 1:
-            kinds = ", ".join(one.kind for one in wanted)
+        name = self.form_field
+        if name is None:
+            return None
+        try:
+            wanted = [*_from_format(self.response_format), *self._from_extensions()]
+        except BadRequestError as error:
+            raise BadRequestError(error.message, name) from None
+        except RecursionError:
+            raise BadRequestError(f"{name}: its JSON is nested too deeply.", name) from None
+        if len(wanted) != 1:
+            kinds = ", ".join(one.kind for one in wanted) or "none"
             raise BadRequestError(
-                f"You can only use one kind of structured output, got {len(wanted)}: {kinds}.",
-                "structured_outputs",
+                "You can only use one kind of structured output, and must use one: got "
+                f"{len(wanted)} ({kinds}).",
+                name,
             )
-        return wanted[0] if wanted else None
+        return wanted[0]
 
     def _from_extensions(self) -> list[StructuredOutput]:
         given = self.structured_outputs or StructuredOutputs()
-        if self.structured_outputs is not None and not self.structured_outputs.model_fields_set:
-            raise BadRequestError(
-                "structured_outputs needs one of json, json_object, regex, choice, grammar and "
-                "structural_tag.",
-                "structured_outputs",
-            )
         wanted = [
             *_of("json_schema", _json_text(given.json_), _json_text(self.guided_json)),
             *_of("regex", given.regex, self.guided_regex),
@@ -97,15 +112,21 @@ def _from_format(given: ResponseFormat | None) -> list[StructuredOutput]:
         return []
     if given.type == "json_object":
         return [StructuredOutput("json_object")]
+    if given.type == "grammar":
+        if given.grammar is None:
+            raise BadRequestError(
+                "When response_format type is 'grammar', the 'grammar' field must be provided."
+            )
+        return [StructuredOutput("grammar", given.grammar)]
     if given.type == "structural_tag":
         tag = {"structures": given.structures, "triggers": given.triggers}
         return [StructuredOutput("structural_tag", json.dumps(tag))]
     if given.json_schema is None or given.json_schema.schema_ is None:
-        raise BadRequestError(_NO_SCHEMA, "response_format")
+        raise BadRequestError(_NO_SCHEMA)
     return [StructuredOutput("json_schema", json.dumps(given.json_schema.schema_))]
 
 
-def _of(kind: Any, *sources: str | None) -> list[StructuredOutput]:
+def _of(kind: GrammarKind, *sources: str | None) -> list[StructuredOutput]:
     return [StructuredOutput(kind, source) for source in sources if source is not None]
 
 

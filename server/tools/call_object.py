@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from .json_scanner import JsonScanner
 
+_LONGEST_BEGINNING = 400
 # The usual order of members, in which arguments need not wait for the end.
 _BEGINNING = re.compile(
     r'\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)',
@@ -44,7 +45,7 @@ class CallObject:
         """
         end = self._whole.push(text)
         self.raw += text[:end]
-        if self.name is None:
+        if self.name is None and len(self.raw) - end <= _LONGEST_BEGINNING:
             self._find_name()
         arguments = self._next_arguments()
         if self.is_complete and self.name is None and not self.is_refused:
@@ -53,7 +54,8 @@ class CallObject:
         return arguments, text[end:]
 
     def _find_name(self) -> None:
-        match = _BEGINNING.match(self.raw)
+        # A call in another order is read at its end, not sought through at every piece.
+        match = _BEGINNING.match(self.raw[:_LONGEST_BEGINNING])
         if match is not None:
             self._take_name(_loads(match.group(1)))
             self._scanned = match.end()
@@ -81,7 +83,7 @@ class CallObject:
             arguments = _loads(arguments)
         if not isinstance(arguments, dict):
             self.is_refused = True
-        return "" if self.is_refused else json.dumps(arguments, ensure_ascii=False)
+        return "" if self.is_refused else json.dumps(arguments)
 
     def _take_name(self, name: object) -> None:
         if isinstance(name, str) and name in self._names:
@@ -97,7 +99,11 @@ def new_call_id() -> str:
 
 def _loads(text: str) -> object:
     try:
-        value: object = json.loads(text)
+        value: object = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return None
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

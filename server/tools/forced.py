@@ -38,6 +38,31 @@ def forced_calls(
     return StructuredOutput("grammar", "\n".join(lines))
 
 
+def strict_calls(
+    tool_format: ToolFormat,
+    functions: Sequence[Function],
+    special_token: Callable[[str], int | None],
+) -> StructuredOutput | None:
+    """Free text, in which calls fit the schemas once they begin: for functions that are `strict`.
+
+    None if none is, or if nothing tells the beginning of a call from text.
+    """
+    trigger = tool_format.frame.begin
+    is_text = bool(trigger) and special_token(trigger) is None
+    if not is_text or not any(function.is_strict for function in functions):
+        return None
+    structures = [
+        {
+            "begin": tool_format.before_arguments % function.name,
+            "schema": function.parameters,
+            "end": tool_format.after_arguments,
+        }
+        for function in functions
+    ]
+    tag = {"structures": structures, "triggers": [trigger]}
+    return StructuredOutput("structural_tag", json.dumps(tag))
+
+
 def bounded_schema(function: Function) -> dict[str, object]:
     """The schema of a function's arguments, with white space that has an end."""
     return {**function.parameters, "x-guidance": {"whitespace_pattern": r"[ \t\n]{0,32}"}}

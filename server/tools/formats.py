@@ -67,17 +67,12 @@ TOOL_FORMATS = {
 }
 
 
-def shows_tools(template: str) -> bool:
-    """Whether a chat template tells the model of the functions it may call."""
-    return "tools" in template
-
-
-def detect_format(template: str) -> ToolFormat:
+def detect_format(template: str, *, shows_tools: bool) -> ToolFormat:
     """The format that a chat template teaches.
 
     Hermes for one that shows no tools: our own words for it then teach that.
     """
-    if not shows_tools(template) or "<tool_call>" in template:
+    if not shows_tools or "<tool_call>" in template:
         return _HERMES
     if "[ARGS]" in template:
         return _MISTRAL_NAMED

@@ -29,7 +29,7 @@ def _read_call(node: ast.expr, names: Collection[str]) -> tuple[str, str]:
         if keyword.arg is None:
             raise ValueError("unpacking is no argument")
         arguments[keyword.arg] = _read_value(keyword.value)
-    return name, json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    return name, json.dumps(arguments, allow_nan=False)
 
 
 def _read_value(node: ast.expr) -> object:

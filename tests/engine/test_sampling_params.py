@@ -30,12 +30,8 @@ from octavo.engine.sampling_params import SamplingParams
         ("seed", 2**63, "seed must fit in 64 bits, got"),
         ("max_tokens", 0, "max_tokens must be at least 1, got 0."),
         ("min_tokens", -1, "min_tokens must be greater than or equal to 0, got -1."),
-        ("logprobs", -1, "logprobs must be non-negative, got -1."),
-        (
-            "logprobs",
-            21,
-            "Requested sample logprobs of 21, which is greater than max allowed: 20",
-        ),
+        ("logprobs", -2, "logprobs must be non-negative or -1, got -2."),
+        ("prompt_logprobs", -2, "prompt_logprobs must be non-negative or -1, got -2."),
     ],
 )
 def test_a_number_out_of_range_is_refused_with_its_limit(
@@ -66,6 +62,34 @@ def test_values_that_do_not_go_together_are_refused(fields: dict[str, Any], mess
     with pytest.raises(BadRequestError) as caught:
         SamplingParams(**fields)
     assert caught.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("given", "most", "counts"),
+    [((-1, None), -1, (100, None)), ((5, -1), 100, (5, 100)), ((200, 0), -1, (100, 0))],
+)
+def test_minus_1_logprobs_are_those_of_the_whole_vocabulary(
+    given: tuple[int | None, int | None], most: int, counts: tuple[int | None, int | None]
+) -> None:
+    params = SamplingParams(logprobs=given[0], prompt_logprobs=given[1])
+    resolved = params.with_logprobs_of(100, most)
+    assert (resolved.logprobs, resolved.prompt_logprobs) == counts
+
+
+@pytest.mark.parametrize(
+    ("field", "count", "message"),
+    [
+        ("logprobs", 21, "Requested sample logprobs of 21, which is greater than max allowed: 20"),
+        ("logprobs", -1, "Requested sample logprobs of 100, which is greater than max"),
+        ("prompt_logprobs", 21, "Requested prompt logprobs of 21, which is greater than max"),
+    ],
+)
+def test_more_logprobs_than_allowed_are_refused(field: str, count: int, message: str) -> None:
+    params = SamplingParams(**{field: count})
+    with pytest.raises(BadRequestError) as caught:
+        params.with_logprobs_of(100, 20)
+    assert caught.value.message.startswith(message)
+    assert caught.value.param == field
 
 
 def test_token_ids_outside_the_vocabulary_are_named() -> None:

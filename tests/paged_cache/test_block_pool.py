@@ -172,18 +172,26 @@ def test_drop_takes_a_registration_back(pool):
     assert pool.free_block_ids == [3, 1, 4, 5, 6, 7, 8, 9, 10, 2]
 
 
-def test_reset_forgets_all_content_but_only_while_nothing_is_used(pool):
-    first, second = hold(pool, list(range(48))), hold(pool, list(range(48)))
+def test_reset_forgets_all_content_and_leaves_held_blocks_to_their_holder(pool):
+    first, second = hold(pool, list(range(48))), hold(pool, [7, *range(47)])
     pool.release(first.clear())
-    assert pool.reset_prefix_cache() is False
-    assert pool.lookup(first.hashes[0]) is not None
+    assert pool.num_cached == 3
+    assert pool.reset_prefix_cache() == 6
+    assert (pool.num_cached, pool.num_used, pool.num_evictions) == (0, 3, 0)
+    assert all(pool.lookup(h) is None for h in (*first.hashes, *second.hashes))
+    pool.check_integrity()
     pool.release(second.clear())
-    assert pool.reset_prefix_cache() is True
-    assert pool.num_cached == 0
-    assert all(pool.lookup(h) is None for h in first.hashes)
-    assert pool.num_evictions == 0
-    assert pool.free_block_ids == [5, 6, 7, 8, 9, 10, 3, 4, 2, 1]  # content goes, order stays
-    assert hold(pool, list(range(48))).block_ids() == [5, 6, 7]
+    assert (pool.num_cached, pool.num_used) == (0, 0)
+    assert pool.reset_prefix_cache() == 0
+    pool.check_integrity()
+
+
+def test_reset_keeps_the_order_in_which_blocks_are_taken(pool):
+    table = hold(pool, list(range(48)))
+    pool.release(table.clear())
+    pool.reset_prefix_cache()
+    assert pool.free_block_ids == [4, 5, 6, 7, 8, 9, 10, 3, 2, 1]
+    assert hold(pool, list(range(48))).block_ids() == [4, 5, 6]
 
 
 def test_misuse_is_caught(pool):

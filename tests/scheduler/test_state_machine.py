@@ -196,9 +196,9 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule()
     def reset_prefix_cache(self) -> None:
-        was_idle = self.pool.num_used == 0
-        assert self.pool.reset_prefix_cache() is was_idle
-        assert not was_idle or self.pool.num_cached == 0
+        num_used = self.pool.num_used
+        self.pool.reset_prefix_cache()
+        assert (self.pool.num_cached, self.pool.num_used) == (0, num_used)
 
     def teardown(self) -> None:
         """Whatever happened, what is left ends in bounded time, and an idle engine is empty."""
