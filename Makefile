@@ -16,7 +16,7 @@ NATIVE := $(wildcard kernels/cpu/native/*.[ch])
 
 $(VENV)/.installed: pyproject.toml $(NATIVE)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[structured]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(NATIVE)

@@ -21,12 +21,13 @@ from .structured_bodies import StructuredFields
 MAX_BATCH_PROMPTS = 1024
 # What we cannot do, and the values by which a request does not ask for it.
 _UNSUPPORTED: dict[str, tuple[object, ...]] = {
-    "use_beam_search": (False,),
-    "length_penalty": (1, 0),  # of beams; 0 weighs nothing
-    "early_stopping": (False,),
+    "use_beam_search": (),
+    "length_penalty": (1,),
+    "early_stopping": (),
     "logits_processors": (),
     "repetition_detection": (),
 }
+_NOTHING: tuple[object, ...] = (None, False, [], {}, "", "none")
 _BIAS_KEY = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -107,7 +108,7 @@ class GenerationRequest(StructuredFields):
         """Raise BadRequestError for what cannot be honoured: `names`, beam search, `best_of`."""
         for name, harmless in {**dict.fromkeys(names, ()), **_UNSUPPORTED}.items():
             value = (self.model_extra or {}).get(name)
-            if value not in (None, [], {}, "", *harmless):
+            if value not in (*_NOTHING, *harmless):
                 raise BadRequestError(f"`{name}` is not supported.", name)
         if self.best_of is not None and self.best_of != (self.n or 1):
             raise BadRequestError(
