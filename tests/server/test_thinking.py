@@ -1,0 +1,113 @@
+"""A server whose template opens a block of reasoning: the parts, the budget, the grammar behind."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+TEMPLATE = """{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking is not defined or enable_thinking %}<think>
+{% else %}<think>
+
+</think>
+
+{% endif %}{% endif %}"""
+QUESTION: list[Any] = [{"role": "user", "content": "Name a colour."}]
+
+
+@pytest.fixture(scope="module")
+def thinking(start_server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    template: Path = tmp_path_factory.mktemp("template") / "thinking.jinja"
+    template.write_text(TEMPLATE)
+    with start_server("--dtype", "float32", "--chat-template", str(template)) as server:
+        yield server
+        server.wait_idle()
+
+
+@pytest.fixture(scope="module")
+def client(thinking) -> Iterator[OpenAI]:
+    with OpenAI(base_url=thinking.url + "/v1", api_key="unused", max_retries=0) as client:
+        yield client
+
+
+def ask(client: OpenAI, **options: Any) -> Any:
+    # This model was not trained to think, and would end there.
+    extra = {"min_tokens": 16, **options.pop("extra", {})}
+    settings = {"messages": QUESTION, "temperature": 0, "max_tokens": 40}
+    return client.chat.completions.create(**{"model": "", **settings, **options}, extra_body=extra)
+
+
+def test_a_spent_budget_ends_the_reasoning(client: OpenAI) -> None:
+    (choice,) = ask(client, extra={"thinking_token_budget": 6}).choices
+    message = choice.message
+    assert message.reasoning and message.reasoning == message.reasoning_content
+    assert message.content
+    assert "</think>" not in message.reasoning + message.content
+    alone = ask(client, max_tokens=6, extra={"min_tokens": 0}).choices[0].message
+    assert alone.reasoning == message.reasoning
+    assert not alone.content
+
+
+def test_streamed_parts_join_to_the_whole(client: OpenAI) -> None:
+    extra = {"thinking_token_budget": 6}
+    whole = ask(client, extra=extra).choices[0].message
+    deltas = [chunk.choices[0].delta for chunk in ask(client, extra=extra, stream=True)]
+    assert "".join(getattr(d, "reasoning", None) or "" for d in deltas) == whole.reasoning
+    assert "".join(d.content or "" for d in deltas) == whole.content
+    for delta in deltas:
+        assert getattr(delta, "reasoning", None) == getattr(delta, "reasoning_content", None)
+        assert not (delta.content and getattr(delta, "reasoning", None))
+
+
+def test_a_grammar_begins_behind_the_reasoning(client: OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "green"]}},
+        "required": ["colour"],
+        "additionalProperties": False,
+    }
+    form: Any = {"type": "json_schema", "json_schema": {"name": "c", "schema": schema}}
+    answer = ask(client, response_format=form, extra={"thinking_token_budget": 5}, max_tokens=64)
+    (choice,) = answer.choices
+    assert choice.finish_reason == "stop"
+    assert choice.message.reasoning
+    assert json.loads(choice.message.content)["colour"] in ("red", "green")
+
+
+def test_a_forced_call_comes_behind_the_reasoning(client: OpenAI) -> None:
+    tool: Any = {"type": "function", "function": {"name": "paint"}}
+    answer = ask(
+        client,
+        tools=[tool],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        extra={"thinking_token_budget": 5},
+        max_tokens=100,
+    )
+    (choice,) = answer.choices
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.reasoning
+    assert [call.function.name for call in choice.message.tool_calls] == ["paint"]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"reasoning_effort": "none"}, {"chat_template_kwargs": {"enable_thinking": False}}],
+)
+def test_thinking_can_be_switched_off(extra: dict[str, Any], client: OpenAI) -> None:
+    message = ask(client, extra=extra).choices[0].message
+    assert message.content
+    assert not hasattr(message, "reasoning")
+
+
+def test_reasoning_can_be_left_out_of_the_answer(client: OpenAI) -> None:
+    extra = {"thinking_token_budget": 6}
+    whole = ask(client, extra=extra).choices[0].message
+    hidden = ask(client, extra={**extra, "include_reasoning": False}).choices[0].message
+    assert not hasattr(hidden, "reasoning")
+    assert hidden.content == whole.content
