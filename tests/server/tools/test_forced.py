@@ -1,0 +1,149 @@
+"""Forced calls, in every format: the grammar takes what the format's parser reads, and no other."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from octavo.engine.build import load_tokenizer, plan_model
+from octavo.engine.grammars import Grammars
+from octavo.engine.settings import Settings
+from octavo.engine.tokenizer import Tokenizer
+from octavo.server.tools.choice import Function
+from octavo.server.tools.forced import forced_calls, strict_calls
+from octavo.server.tools.formats import TOOL_FORMATS, ToolFormat, detect_format
+from octavo.server.tools.parser import ToolParser
+
+TREE = {
+    "type": "object",
+    "properties": {"root": {"$ref": "#/$defs/node"}},
+    "required": ["root"],
+    "$defs": {
+        "node": {
+            "type": "object",
+            "properties": {"v": {"type": "integer"}, "next": {"$ref": "#/$defs/node"}},
+            "required": ["v"],
+        }
+    },
+}
+FUNCTIONS = [
+    Function("plain", {"type": "object", "properties": {}, "additionalProperties": False}),
+    Function("tree", TREE, is_strict=True),
+    Function(
+        "text",
+        {
+            "type": "object",
+            "properties": {"q": {"type": "string"}, "n": {"type": ["number", "null"]}},
+            "required": ["q", "n"],
+        },
+    ),
+]
+CALLS = [
+    ("plain", {}),
+    ("tree", {"root": {"v": 1, "next": {"v": -2}}}),
+    ("text", {"q": 'a "quoted" }] </tool_call> 😀', "n": None}),
+    ("text", {"q": "", "n": 2.5}),
+]
+SCHEMAS = {function.name: function.parameters for function in FUNCTIONS}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smollm2_gguf) -> Tokenizer:
+    settings = Settings.load({"model": str(smollm2_gguf)})
+    return load_tokenizer(plan_model(settings), settings)
+
+
+@pytest.fixture(scope="module")
+def grammars(tokenizer) -> Grammars:
+    return Grammars(lambda: (tokenizer, tokenizer.vocab_size))
+
+
+def write(one: ToolFormat, calls: list[tuple[str, Any]]) -> str:
+    texts = [
+        one.before_arguments % name
+        + json.dumps(arguments, ensure_ascii=False)
+        + one.after_arguments
+        for name, arguments in calls
+    ]
+    return one.begin + one.separator.join(texts) + one.end
+
+
+def accepts(grammars: Grammars, tokenizer: Tokenizer, form: Any, text: str) -> bool:
+    matcher = grammars.compile(form)
+    is_taken = matcher.consume_tokens(tokenizer.encode(text, add_special_tokens=False))
+    return is_taken and (matcher.is_accepting() or matcher.is_stopped())
+
+
+@pytest.mark.parametrize("name", sorted(TOOL_FORMATS))
+def test_what_the_grammar_takes_the_parser_reads(name, grammars, tokenizer) -> None:
+    one = TOOL_FORMATS[name]
+    form = forced_calls(one, FUNCTIONS, is_parallel=True, special_token=lambda mark: None)
+    for calls in ([call] for call in CALLS), [CALLS]:
+        for some in calls:
+            text = write(one, some)
+            assert accepts(grammars, tokenizer, form, text), text
+            parser = ToolParser(one.frame, SCHEMAS.keys(), 16)
+            first, last = parser.push(text), parser.flush()
+            read = [(c.name, json.loads(c.arguments)) for c in first.tool_calls + last.tool_calls]
+            assert read == some
+            assert not (first.content + last.content).strip()
+            for function, arguments in read:
+                jsonschema.validate(arguments, SCHEMAS[function])
+
+
+@pytest.mark.parametrize("name", sorted(TOOL_FORMATS))
+def test_other_texts_are_not_taken(name, grammars, tokenizer) -> None:
+    one = TOOL_FORMATS[name]
+    form = forced_calls(one, FUNCTIONS, is_parallel=False, special_token=lambda mark: None)
+    wrong = [
+        "No call.",
+        "",
+        write(one, [("other", {})]),
+        write(one, [("plain", {"a": 1})]),
+        write(one, [("tree", {"root": {"v": "one"}})]),
+        write(one, [("text", {"q": "a"})]),
+        write(one, CALLS[:2]),  # not in parallel
+    ]
+    for text in wrong:
+        assert not accepts(grammars, tokenizer, form, text), text
+
+
+def test_a_mark_that_is_a_special_token_is_written_by_its_id(grammars, tokenizer) -> None:
+    """SmolLM2's <|im_start|> stands for a format's mark."""
+    one = ToolFormat(
+        "special", TOOL_FORMATS["json"].frame, begin="<|im_start|>", marks=("<|im_start|>",)
+    )
+    form = forced_calls(
+        one, FUNCTIONS[:1], is_parallel=False, special_token=tokenizer.special_token_id
+    )
+    assert f"<[{tokenizer.token_id('<|im_start|>')}]>" in form.source
+    assert accepts(grammars, tokenizer, form, '<|im_start|>{"name": "plain", "arguments": {}}')
+
+
+def test_strict_calls_leave_text_free_until_a_call_begins(grammars, tokenizer) -> None:
+    hermes = TOOL_FORMATS["hermes"]
+    form = strict_calls(hermes, FUNCTIONS, lambda mark: None)
+    assert form is not None
+    assert accepts(grammars, tokenizer, form, "Just text, 1 < 2.")
+    assert accepts(grammars, tokenizer, form, "Well. " + write(hermes, CALLS[1:2]))
+    assert not accepts(grammars, tokenizer, form, write(hermes, [("tree", {"root": 5})]))
+    assert not accepts(grammars, tokenizer, form, write(hermes, [("other", {})]))
+    assert strict_calls(hermes, FUNCTIONS[:1], lambda mark: None) is None
+    assert strict_calls(TOOL_FORMATS["json"], FUNCTIONS, lambda mark: None) is None
+
+
+@pytest.mark.parametrize(
+    ("template", "shows", "name"),
+    [
+        ("{{ messages }}", False, "hermes"),
+        ("{{ tools }} <tool_call>", True, "hermes"),
+        ("{{ tools }} [TOOL_CALLS]", True, "mistral"),
+        ("{{ tools }} [TOOL_CALLS] [ARGS]", True, "mistral_named"),
+        ("{{ tools }} <|python_tag|>", True, "llama3_json"),
+        ("{{ tools }} [func_name1(params_name1=params_value1)]", True, "pythonic"),
+        ("{{ tools }}", True, "json"),
+    ],
+)
+def test_the_template_tells_the_format(template: str, shows: bool, name: str) -> None:
+    assert detect_format(template, shows_tools=shows).name == name
