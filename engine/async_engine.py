@@ -180,7 +180,15 @@ class AsyncEngine:
         ]
         self._client.cancel([request_id for request_id, _ in chosen])
         for request_id, sequence in chosen:
-            self._deliver(sequence, SequenceDelta(request_id, finish_reason="abort"), 0.0)
+            last = sequence.delta or SequenceDelta(request_id)
+            end = SequenceDelta(
+                request_id,
+                finish_reason="abort",
+                queued_at=last.queued_at,
+                scheduled_at=last.scheduled_at,
+            )
+            self._deliver(sequence, end, 0.0)
+            logger.info("%s: aborted by the operator", request_id)
         return len(chosen)
 
     def validate(self, prompt_token_ids: list[int], params: SamplingParams) -> SamplingParams:

@@ -8,12 +8,11 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, StructTag
 from llguidance.gbnf_to_lark import any_to_lark
 
 from .errors import BadRequestError
+from .json_schemas import prepare_schema
 from .structured import StructuredOutput
 from .tokenizer import Tokenizer
 
 MAX_REMEMBERED = 64
-# A model that cannot decide may write spaces for ever.
-WHITESPACE = r"[ \t\n]{0,32}"
 
 
 class GrammarCompiler:
@@ -95,20 +94,13 @@ def _struct_tag(structure: object, triggers: list[str]) -> StructTag:
     schema = structure.get("schema", {})
     if not isinstance(schema, dict):
         raise ValueError("`schema` of a structure is a JSON schema")
-    return StructTag(trigger=trigger, begin=begin, grammar=_bounded(schema), end=end)
+    return StructTag(trigger=trigger, begin=begin, grammar=prepare_schema(schema), end=end)
 
 
 def _json_grammar(schema: object) -> str:
     if not isinstance(schema, dict | bool):
         raise ValueError("a JSON schema is an object or a boolean")
-    return LLMatcher.grammar_from_json_schema(json.dumps(_bounded(schema)))
-
-
-def _bounded(schema: dict[str, object] | bool) -> dict[str, object]:
-    """The schema with our options for it, which a request may not change."""
-    if isinstance(schema, bool):
-        schema = {} if schema else {"not": {}}
-    return {**schema, "x-guidance": {"whitespace_pattern": WHITESPACE}}
+    return LLMatcher.grammar_from_json_schema(json.dumps(prepare_schema(schema)))
 
 
 def _choice_grammar(choices: object) -> str:

@@ -3,18 +3,19 @@
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictBool
 
 from .. import __version__
 from ..engine.errors import BadRequestError
 from .fields import Text
-from .responses import ErrorResponse
+from .responses import ANSWERS_OF_ERRORS
 from .service import ServiceOfApp
 
 ADMIN_PATHS = frozenset({"/server_info", "/reset_prefix_cache", "/abort_requests"})
+_ID_PREFIXES = ("", "cmpl-", "chatcmpl-")
 _SECRETS = frozenset({"api_key", "admin_key"})
 
-router = APIRouter(responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}})
+router = APIRouter(responses=ANSWERS_OF_ERRORS)
 
 
 class ServerInfo(BaseModel):
@@ -35,12 +36,12 @@ class CacheReset(BaseModel):
 
 
 class AbortBody(BaseModel):
-    """Body of POST /abort_requests: ids as answers bear them, or all."""
+    """Body of POST /abort_requests: ids as answers bear them, with or without `cmpl-`, or all."""
 
     model_config = ConfigDict(extra="forbid")
 
     request_ids: list[Text] | None = None
-    all: bool = False
+    all: StrictBool = False
 
 
 class Aborted(BaseModel):
@@ -77,5 +78,6 @@ async def abort_requests(body: AbortBody, service: ServiceOfApp) -> Aborted:
     """End requests now; their clients get what there is, with `finish_reason` abort."""
     if body.all == (body.request_ids is not None):
         raise BadRequestError('Give either `request_ids` or `"all": true`.', "request_ids")
-    ids = None if body.all else set(body.request_ids or ())
+    given = body.request_ids or ()
+    ids = None if body.all else {prefix + one for one in given for prefix in _ID_PREFIXES}
     return Aborted(aborted=service.engine.abort(ids))

@@ -5,8 +5,9 @@ from fastapi import APIRouter, Request, Response
 from .chat_answer import chunks, whole_answer
 from .chat_plan import ChatPlan
 from .chat_protocol import ChatCompletionRequest
-from .responses import ChatResponse, ErrorResponse
-from .service import Heading, ServiceOfApp, UsageCounter, collect
+from .reasoning_usage import ChatUsageCounter
+from .responses import ANSWERS_OF_GENERATION, ChatResponse
+from .service import Heading, ServiceOfApp, collect
 from .sse import EventStream, until_disconnect
 
 router = APIRouter()
@@ -17,7 +18,7 @@ _UNSUPPORTED = ("audio", "echo")
 @router.post(
     "/v1/chat/completions",
     response_model=ChatResponse,
-    responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
+    responses=ANSWERS_OF_GENERATION,
 )
 async def create_chat_completion(
     body: ChatCompletionRequest, request: Request, service: ServiceOfApp
@@ -28,7 +29,8 @@ async def create_chat_completion(
     body.check_stream_options()
     body.check_unsupported(_UNSUPPORTED)
     plan = await ChatPlan.make(body, service)
-    counter = UsageCounter([plan.prompt], plan.params.n)
+    token_id = service.engine.tokenizer.token_id
+    counter = ChatUsageCounter(plan.prompt, plan.params.n, plan.thinking, token_id)
     stream = await service.start(heading, body, [plan.prompt], plan.params)
     if body.streams:
         return EventStream(chunks(stream, heading, plan, counter), stream.close)

@@ -9,7 +9,7 @@ from ..engine.errors import BadRequestError
 from ..engine.sampling_params import SamplingParams
 from .completion_choices import ChoiceWriter, Prompt
 from .protocol import CompletionRequest
-from .responses import CompletionChoice, CompletionResponse, ErrorResponse, Usage
+from .responses import ANSWERS_OF_GENERATION, CompletionChoice, CompletionResponse, Usage
 from .service import Heading, Service, ServiceOfApp, UsageCounter, collect
 from .sse import EventStream, event, until_disconnect
 
@@ -21,16 +21,16 @@ _UNSUPPORTED = ("suffix", "prompt_embeds")
 @router.post(
     "/v1/completions",
     response_model=CompletionResponse,
-    responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
+    responses=ANSWERS_OF_GENERATION,
 )
 async def create_completion(
     body: CompletionRequest, request: Request, service: ServiceOfApp
 ) -> Response:
     """Continue one or more prompts, streaming or not."""
     heading = Heading.of(request, body, "cmpl", service.served_name(body.model))
-    service.unknown_fields.note("/v1/completions", body)
     body.check_stream_options()
     body.check_unsupported(_UNSUPPORTED)
+    service.unknown_fields.note("/v1/completions", body)
     params = _sampling_params(service, body)
     prompts = await _prompts(service, body)
     token_ids = [prompt.token_ids for prompt in prompts]

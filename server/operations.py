@@ -1,17 +1,17 @@
 """Everything but generation: models, tokens, probes, version and metrics."""
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from .. import __version__
-from ..engine.errors import BadRequestError, EngineDeadError
+from ..engine.errors import BadRequestError, EngineDeadError, NotFoundError
 from .chat_protocol import TokenizeRequest
 from .errors import error_body
 from .metrics import CONTENT_TYPE, ServerMetrics
 from .protocol import DetokenizeRequest
 from .responses import (
+    ANSWERS_OF_ERRORS,
     DetokenizeResponse,
-    ErrorResponse,
     LoadResponse,
     ModelCard,
     ModelList,
@@ -20,7 +20,7 @@ from .responses import (
 )
 from .service import Service, ServiceOfApp
 
-router = APIRouter(responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}})
+router = APIRouter(responses=ANSWERS_OF_ERRORS)
 
 
 @router.get("/v1/models")
@@ -31,7 +31,9 @@ async def list_models(service: ServiceOfApp) -> ModelList:
 
 @router.get("/v1/models/{name:path}")
 async def get_model(name: str, service: ServiceOfApp) -> ModelCard:
-    """One of the names."""
+    """One of the names. A name may hold slashes."""
+    if not name:
+        raise NotFoundError("Name a model after /v1/models/, or ask for /v1/models.", "model")
     return _card(service, service.served_name(name))
 
 
@@ -113,7 +115,7 @@ async def load(service: ServiceOfApp) -> LoadResponse:
     return LoadResponse(server_load=service.engine.num_open)
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request, service: ServiceOfApp) -> Response:
     """Prometheus metrics; gauges are read from the engine now."""
     collected = request.app.state.metrics

@@ -136,9 +136,8 @@ class GenerationRequest(StructuredFields):
         `structured` stands in for a form that the body asks for itself. Raises BadRequestError for
         a value out of range.
         """
-        longest = defaults.max_new_tokens
-        if longest is not None:
-            max_tokens = longest if max_tokens is None else min(max_tokens, longest)
+        if max_tokens is not None and defaults.max_new_tokens is not None:
+            max_tokens = min(max_tokens, defaults.max_new_tokens)
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         given = {
             "n": self.n,

@@ -16,18 +16,32 @@ class PromptTokensDetails(BaseModel):
     cached_tokens: int  # found in the prefix index, so not computed again
 
 
+def drop_absent(members: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The members without those of `names` that are None."""
+    return {name: value for name, value in members.items() if not (name in names and value is None)}
+
+
+class CompletionTokensDetails(BaseModel):
+    """What is special about generated tokens."""
+
+    reasoning_tokens: int  # the marks around the reasoning among them
+
+
 class Usage(BaseModel):
-    """Tokens of a whole answer, over all choices; a prompt counts once however many choices."""
+    """Tokens of a whole answer, over all choices; a prompt counts once however many choices.
+
+    `completion_tokens_details` are there only where reasoning is set apart.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails | None = None
 
-
-def drop_absent(members: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The members without those of `names` that are None."""
-    return {name: value for name, value in members.items() if not (name in names and value is None)}
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return drop_absent(serialize(self), "completion_tokens_details")
 
 
 class CompletionLogprobs(BaseModel):
@@ -292,3 +306,16 @@ class ErrorResponse(BaseModel):
     """OpenAI's shape of every error."""
 
     error: ErrorDetail
+
+
+ANSWERS_OF_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorResponse},
+    "5XX": {"model": ErrorResponse},
+}
+ANSWERS_OF_GENERATION: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The whole answer, or with `stream` its chunks as server-sent events.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    **ANSWERS_OF_ERRORS,
+}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import msgspec
 from fastapi import Depends, Request
 
 from ..engine.async_engine import AsyncEngine, RequestStream
@@ -63,7 +64,7 @@ class Service:
         """
         with body.in_its_own_names():
             await self.engine.check_structured(params)
-            checked = [self.engine.validate(prompt, params) for prompt in prompts]
+            checked = [self._bounded(self.engine.validate(prompt, params)) for prompt in prompts]
         return self.engine.generate(
             heading.engine_id,
             prompts,
@@ -73,6 +74,13 @@ class Service:
             public_id=heading.id,
             arrived_at=heading.arrived_at,
         )
+
+    def _bounded(self, params: SamplingParams) -> SamplingParams:
+        """At most as many tokens as the defaults allow, where a request asks for all there is."""
+        longest = self.defaults.max_new_tokens
+        if longest is None or params.max_tokens is None or params.max_tokens <= longest:
+            return params
+        return msgspec.structs.replace(params, max_tokens=longest)
 
 
 @dataclass(frozen=True)

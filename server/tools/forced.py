@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 
+from ...engine.json_schemas import prepare_schema
 from ...engine.structured import StructuredOutput
 from .choice import Function
 from .formats import ToolFormat
@@ -27,7 +28,7 @@ def forced_calls(
     for number, function in enumerate(functions):
         before = write(tool_format.before_arguments % function.name)
         options.append(f"{before} arguments_{number} {write(tool_format.after_arguments)}")
-        rules.append(f"arguments_{number}: %json {json.dumps(bounded_schema(function))}")
+        rules.append(f"arguments_{number}: %json {json.dumps(prepare_schema(function.parameters))}")
     separator = write(tool_format.separator)
     more = f"({separator} call){{0,{MAX_FORCED_CALLS - 1}}}" if is_parallel else ""
     lines = [
@@ -61,11 +62,6 @@ def strict_calls(
     ]
     tag = {"structures": structures, "triggers": [trigger]}
     return StructuredOutput("structural_tag", json.dumps(tag))
-
-
-def bounded_schema(function: Function) -> dict[str, object]:
-    """The schema of a function's arguments, with white space that has an end."""
-    return {**function.parameters, "x-guidance": {"whitespace_pattern": r"[ \t\n]{0,32}"}}
 
 
 class _Literals:

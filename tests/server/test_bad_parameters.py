@@ -105,10 +105,31 @@ def test_a_value_of_another_type_is_refused(name: str, value: Any, refuse) -> No
 
 
 @pytest.mark.parametrize(
-    ("logprobs", "words"), [(21, "20"), (-1, "-1"), ("2", "2"), (True, "true")]
+    ("logprobs", "words"),
+    [
+        (21, "Requested sample logprobs of 21, which is greater than max allowed: 20"),
+        (-1, "Requested sample logprobs of 49152, which is greater than max allowed: 20"),
+        (-2, "logprobs must be non-negative or -1, got -2."),
+        ("2", "2"),
+        (True, "true"),
+    ],
 )
 def test_completion_logprobs_out_of_range_are_refused(logprobs: Any, words: str, refuse) -> None:
     refuse(COMPLETIONS, {"prompt": "a", "logprobs": logprobs}, words, param="logprobs")
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (21, "Requested prompt logprobs of 21, which is greater than max allowed: 20"),
+        (-1, "Requested prompt logprobs of 49152"),
+        (-2, "prompt_logprobs must be non-negative or -1, got -2."),
+        ("2", "2"),
+    ],
+)
+def test_prompt_logprobs_out_of_range_are_refused(count: Any, words: str, refuse) -> None:
+    for path, question in ((COMPLETIONS, {"prompt": "a"}), (CHAT, {"messages": USER})):
+        refuse(path, {**question, "prompt_logprobs": count}, words, param="prompt_logprobs")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import re
 
+import httpx
 import pytest
 
 from octavo import __version__
@@ -18,6 +19,30 @@ def test_models_are_listed_with_their_context(server) -> None:
     assert isinstance(card["created"], int)
     assert card["root"].endswith(".gguf")
     assert card["parent"] is None
+
+
+def test_a_model_is_described_by_its_name(server) -> None:
+    (card,) = server.get("/v1/models").json()["data"]
+    answer = server.get(f"/v1/models/{MODEL}")
+    assert (answer.status_code, answer.json()) == (200, card)
+
+
+@pytest.mark.parametrize("name", ["other", "org/other", "a/b/c", "%F0%9F%98%80", ""])
+def test_a_model_that_is_not_served_is_not_found(name: str, server) -> None:
+    answer = server.get(f"/v1/models/{name}")
+    assert answer.status_code == 404
+    error = answer.json()["error"]
+    assert (error["type"], error["param"], error["code"]) == ("NotFoundError", "model", 404)
+
+
+def test_load_counts_the_choices_that_wait_or_run(server, wait_until) -> None:
+    assert server.get("/load").json() == {"server_load": 0}
+    body = {"prompt": "a", "max_tokens": 2000, "ignore_eos": True, "n": 2, "stream": True}
+    with httpx.stream("POST", server.url + "/v1/completions", json=body, timeout=60) as stream:
+        lines = stream.iter_lines()
+        assert next(lines).startswith("data: ")
+        assert server.get("/load").json() == {"server_load": 2}
+    wait_until(lambda: server.get("/load").json() == {"server_load": 0}, 30)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +84,7 @@ def test_tokenize_counts_a_chat_as_its_completion_does(server) -> None:
     assert usage["prompt_tokens"] == count
 
 
-@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])
+@pytest.mark.parametrize("path", ["/health", "/ping", "/livez", "/readyz"])
 def test_probes_answer_200_without_a_body(path: str, server) -> None:
     answer = server.get(path)
     assert (answer.status_code, answer.content) == (200, b"")
@@ -106,12 +131,28 @@ def test_the_openapi_document_describes_every_route(server) -> None:
     assert document["info"]["version"] == __version__
     assert {
         *("/v1/completions", "/v1/chat/completions", "/v1/models", "/tokenize", "/detokenize"),
-        *("/health", "/livez", "/readyz", "/version", "/metrics"),
-    } <= set(document["paths"])
+        *("/health", "/ping", "/livez", "/readyz", "/version", "/metrics", "/load"),
+        *("/v1/models/{name}", "/server_info", "/reset_prefix_cache", "/abort_requests"),
+    } == set(document["paths"])
     schemas = document["components"]["schemas"]
     for name in ("CompletionRequest", "ChatCompletionRequest", "ErrorResponse"):
         assert schemas[name]["properties"]
+    for path in ("/v1/completions", "/v1/chat/completions"):
+        content = document["paths"][path]["post"]["responses"]["200"]["content"]
+        assert set(content) == {"application/json", "text/event-stream"}
     assert "swagger" in server.get("/docs").text
+
+
+def test_what_a_body_may_ask_for_is_in_the_openapi_document(server) -> None:
+    schemas = server.get("/openapi.json").json()["components"]["schemas"]
+    for name in ("CompletionRequest", "ChatCompletionRequest"):
+        assert {"response_format", "structured_outputs", "logit_bias", "min_p", "priority"} <= set(
+            schemas[name]["properties"]
+        )
+    assert "json_schema" in schemas["ResponseFormat"]["properties"]
+    assert set(schemas["StructuredOutputs"]["properties"]) == {
+        *("json", "json_object", "regex", "choice", "grammar", "structural_tag"),
+    }
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/nothing", "/v2/completions"])

@@ -73,7 +73,7 @@ def test_the_bearer_scheme_may_be_written_in_any_case(flagged) -> None:
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/version", "/metrics"])
+@pytest.mark.parametrize("path", ["/health", "/ping", "/livez", "/readyz", "/version", "/metrics"])
 def test_probes_version_and_metrics_need_no_key(path: str, flagged) -> None:
     assert flagged.get(path).status_code == 200
 
@@ -85,7 +85,9 @@ def test_routes_that_use_the_model_are_guarded(path: str, flagged) -> None:
     assert flagged.post(path, json={"prompt": "Hi"}).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["//tokenize", "/v1/../tokenize", "/openapi.json", "/docs"])
+@pytest.mark.parametrize(
+    "path", ["//tokenize", "/v1/../tokenize", "/openapi.json", "/docs", "/load"]
+)
 def test_no_spelling_of_a_path_gets_past_the_keys(path: str, flagged) -> None:
     assert flagged.get(path).status_code == 401
 
