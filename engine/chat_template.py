@@ -104,11 +104,11 @@ def _plain(message: dict[str, Any]) -> dict[str, Any]:
         return message
     texts = []
     for part in content:
-        text = part.get("text")
-        if part.get("type", "text") != "text" or not isinstance(text, str):
+        kind = part.get("type", "text")
+        text = part.get(kind) if kind in ("text", "refusal") else None
+        if not isinstance(text, str):
             raise BadRequestError(
-                f"content parts of type {part.get('type')!r} are not supported: this model reads "
-                "text only.",
+                f"content parts of type {kind!r} are not supported: this model reads text only.",
                 "messages",
             )
         texts.append(text)

@@ -8,11 +8,11 @@ from .messages import Submit
 
 
 class ConstraintBuilder:
-    """Builds constraints on a thread of its own."""
+    """Builds constraints on threads of its own."""
 
     def __init__(self, grammars: Grammars) -> None:
         self._grammars = grammars
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="grammars")
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="grammars")
         self._building: dict[str, tuple[Submit, Future[TokenConstraint | None]]] = {}
 
     @property
@@ -23,7 +23,7 @@ class ConstraintBuilder:
     def begin(self, submit: Submit) -> None:
         """Start on a sequence's constraint."""
         stops = (*submit.eos_token_ids, *submit.params.stop_token_ids)
-        future = self._thread.submit(self._grammars.constraint, submit.params, stops)
+        future = self._threads.submit(self._grammars.constraint, submit.params, stops)
         self._building[submit.request_id] = (submit, future)
 
     def cancel(self, request_id: str) -> bool:

@@ -1,6 +1,7 @@
 """Grammars of structured outputs, compiled by llguidance. Imported only where one is asked for."""
 
 import json
+import re
 import threading
 from collections import OrderedDict
 
@@ -8,11 +9,13 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, StructTag
 from llguidance.gbnf_to_lark import any_to_lark
 
 from .errors import BadRequestError
-from .json_schemas import prepare_schema
+from .json_schemas import check_bounds, prepare_schema
+from .large_stack import on_large_stack
 from .structured import StructuredOutput
 from .tokenizer import Tokenizer
 
 MAX_REMEMBERED = 64
+_SCHEMA_IN_LARK = re.compile(r"%json\s*")
 
 
 class GrammarCompiler:
@@ -39,18 +42,27 @@ class GrammarCompiler:
                 self._compiled.move_to_end(wanted)
                 return known.deep_copy()
         try:
-            matcher = LLMatcher(
-                self._vocabulary, self._to_llguidance(wanted), log_level=0, limits=_limits()
-            )
+            matcher = on_large_stack(lambda: self._begin(self._to_llguidance(wanted)))
         except Exception as error:  # the library's translators raise whatever comes to them
             raise _refusal(wanted, str(error)) from None
-        if matcher.is_error():
-            raise _refusal(wanted, matcher.get_error())
         with self._lock:
             self._compiled[wanted] = matcher
             if len(self._compiled) > MAX_REMEMBERED:
                 self._compiled.popitem(last=False)
             return matcher.deep_copy()
+
+    def _begin(self, grammar: str) -> LLMatcher:
+        """A matcher whose first mask is computed. Raises ValueError if that is an error, or empty.
+
+        So what nothing satisfies is refused, and copies find the tables of the first token made.
+        """
+        matcher = LLMatcher(self._vocabulary, grammar, log_level=0, limits=_limits())
+        is_empty = not matcher.is_error() and not any(matcher.compute_bitmask())
+        if matcher.is_error():
+            raise ValueError(matcher.get_error().split("<backtrace>")[0])
+        if is_empty:
+            raise ValueError("nothing satisfies it")
+        return matcher
 
     def _to_llguidance(self, wanted: StructuredOutput) -> str:
         source = wanted.source
@@ -64,7 +76,7 @@ class GrammarCompiler:
             case "choice":
                 return _choice_grammar(json.loads(source))
             case "grammar":
-                return LLMatcher.grammar_from_lark(any_to_lark(source))
+                return _lark_grammar(source)
             case "structural_tag":
                 return self._tag_grammar(json.loads(source))
 
@@ -103,17 +115,35 @@ def _json_grammar(schema: object) -> str:
     return LLMatcher.grammar_from_json_schema(json.dumps(prepare_schema(schema)))
 
 
+def _lark_grammar(source: str) -> str:
+    """Lark or GBNF; the schemas in it are bounded as others are."""
+    grammar = any_to_lark(source)
+    decoder = json.JSONDecoder()
+    for match in _SCHEMA_IN_LARK.finditer(grammar):
+        check_bounds(decoder.raw_decode(grammar, match.end())[0])
+    return LLMatcher.grammar_from_lark(grammar)
+
+
 def _choice_grammar(choices: object) -> str:
+    """One regular expression: a rule of a thousand alternatives would be slow, and then refused."""
     if not (isinstance(choices, list) and choices and all(isinstance(c, str) for c in choices)):
         raise ValueError("a choice needs a list of texts that is not empty")
-    return LLMatcher.grammar_from_lark(
-        "start: " + " | ".join(json.dumps(choice, ensure_ascii=False) for choice in choices)
+    for choice in choices:
+        choice.encode()  # half a surrogate pair is no text
+    return LLMatcher.grammar_from_regex("|".join(map(_literally, choices)))
+
+
+def _literally(text: str) -> str:
+    """A regular expression for just this text."""
+    return "".join(
+        character if character.isalnum() or ord(character) > 127 else f"\\x{{{ord(character):x}}}"
+        for character in text
     )
 
 
 def _limits() -> LLParserLimits:
-    """Bounds of compiling (milliseconds to some hundred) and of each mask (some 15 ms)."""
-    return LLParserLimits(verbose_errors=False)
+    """Bounds of the work for a mask: above some 50 ms the sequence ends with an error."""
+    return LLParserLimits(max_lexer_states=50_000, step_lexer_fuel=100_000, verbose_errors=False)
 
 
 def _refusal(wanted: StructuredOutput, why: str) -> BadRequestError:

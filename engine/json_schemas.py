@@ -1,7 +1,11 @@
 """JSON schemas as grammars want them: with bounded white space, and objects that end."""
 
+import math
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
+
+from .errors import BadRequestError
 
 # A model that cannot decide may write spaces for ever.
 WHITESPACE = r"[ \t\n]{0,32}"
@@ -9,6 +13,8 @@ WHITESPACE = r"[ \t\n]{0,32}"
 _MAPS_OF_SCHEMAS = frozenset({"properties", "$defs", "definitions"})
 _LISTS_OF_SCHEMAS = frozenset({"anyOf", "oneOf", "prefixItems"})
 _SCHEMAS = frozenset({"items", "additionalItems", "contains", "propertyNames"})
+_MOST_MEMBERS = {"properties": 2000, "patternProperties": 100}
+_LARGEST_DIVISOR = 10_000
 # With these a property may be declared elsewhere than in the schema it is a property of.
 _OPEN = frozenset(
     {
@@ -23,14 +29,54 @@ def prepare_schema(schema: Mapping[str, Any] | bool) -> dict[str, Any]:
 
     Objects that declare properties and do not say whether they may have others get none: small
     models would otherwise go on to invent them. What is written then is valid all the same. A
-    schema that composes objects of several others is left as it is.
+    schema that composes objects of several others is left as it is. Raises BadRequestError for a
+    schema that would take too long to compile, or is nested too deeply.
     """
     if isinstance(schema, bool):
         schema = {} if schema else {"not": {}}
-    parts = list(_walk(schema))
-    if not any(_is_composed(part) for part in parts):
-        schema = _close(schema)
-    return {**schema, "x-guidance": {"whitespace_pattern": WHITESPACE}}
+    check_bounds(schema)
+    try:
+        is_composed = any(_is_composed(part) for part in _walk(schema))
+        prepared: Mapping[str, Any] = schema if is_composed else _close(schema)
+    except RecursionError:
+        raise _refusal("the JSON schema is nested too deeply") from None
+    return {**prepared, "x-guidance": {"whitespace_pattern": WHITESPACE}}
+
+
+def check_bounds(schema: object) -> None:
+    """Raise BadRequestError for what takes llguidance seconds and more to compile."""
+    divisors, parts = {1}, [schema]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, list):
+            parts.extend(part)
+        if not isinstance(part, Mapping):
+            continue
+        parts.extend(part.values())
+        for name, most in _MOST_MEMBERS.items():
+            members = part.get(name)
+            if isinstance(members, Mapping) and len(members) > most:
+                raise _refusal(f"{len(members)} {name} in an object; at most {most} are allowed")
+        divisors.add(_cofactor(part.get("multipleOf")))
+    if math.prod(divisors) > _LARGEST_DIVISOR:
+        raise _refusal(
+            "the numbers of `multipleOf`, without their factors 2 and 5, have a product of more "
+            f"than {_LARGEST_DIVISOR}"
+        )
+
+
+def _cofactor(divisor: object) -> int:
+    """A decimal fraction's digits without factors of 10: what makes a divisor hard to hold to."""
+    if isinstance(divisor, bool) or not isinstance(divisor, int | float):
+        return 1
+    digits = Decimal(repr(divisor))
+    if not digits.is_finite() or digits == 0:
+        return 1
+    number = int("".join(map(str, digits.as_tuple().digits)))
+    for prime in (2, 5):
+        while number % prime == 0:
+            number //= prime
+    return number
 
 
 def _walk(schema: object) -> Iterator[Mapping[str, Any]]:
@@ -79,3 +125,7 @@ def _close_parts(key: str, value: Any) -> Any:
     if key in _SCHEMAS or key == "additionalProperties":
         return [_close(part) for part in value] if isinstance(value, list) else _close(value)
     return value
+
+
+def _refusal(why: str) -> BadRequestError:
+    return BadRequestError(f"{why}.", "response_format")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from octavo.engine.errors import BadRequestError
 from octavo.engine.json_schemas import prepare_schema
 
 OBJECT = {"type": "object", "properties": {"a": {"type": "integer"}}}
@@ -57,6 +58,18 @@ def test_objects_with_declared_properties_get_no_others(schema: Any, expected: A
 )
 def test_what_says_more_is_left_as_it_is(schema: Any) -> None:
     assert prepared(schema) == schema
+
+
+def test_a_schema_that_is_nested_too_deeply_or_takes_too_long_is_refused() -> None:
+    nested: Any = {}
+    for _ in range(900):
+        nested = {"items": nested}
+    many = {"properties": {str(number): {} for number in range(2001)}}
+    for schema, word in ((nested, "deeply"), (many, "2000"), ({"multipleOf": 10007}, "10000")):
+        with pytest.raises(BadRequestError, match=word):
+            prepare_schema(schema)
+    assert prepared({"multipleOf": 100_000}) == {"multipleOf": 100_000}
+    assert prepared({"multipleOf": 0.01}) == {"multipleOf": 0.01}
 
 
 def test_booleans_and_a_request_s_own_options() -> None:
