@@ -8,6 +8,7 @@ from ..engine.errors import BadRequestError
 from ..engine.sampling_params import SamplingParams
 from ..engine.structured import StructuredOutput, ThinkingRule
 from .chat_protocol import ChatCompletionRequest
+from .json_depth import refusing_depth
 from .message_parser import MessageParser
 from .reasoning import ReasoningParser
 from .service import Service
@@ -32,9 +33,10 @@ class ChatPlan:
     async def make(cls, body: ChatCompletionRequest, service: Service) -> "ChatPlan":
         """Read the body, render and tokenize. Raises BadRequestError for what does not fit."""
         formats, chats = service.formats, service.chats
-        choice = choose_tools(
-            *body.offered_tools(), is_parallel=body.parallel_tool_calls is not False
-        )
+        with refusing_depth("tools"):
+            choice = choose_tools(
+                *body.offered_tools(), is_parallel=body.parallel_tool_calls is not False
+            )
         if choice is not None and formats.tools is None and choice.is_forced:
             raise BadRequestError(
                 "calls of tools are switched off on this server (--tool-call-parser none).",
@@ -52,19 +54,21 @@ class ChatPlan:
             service.prompts.check_length(text, "messages")
         (encoded,) = await service.prompts.encode([text], body.add_special_tokens)
         prompt = service.prompts.truncate(encoded, body, body.token_limit)
-        thinking = None
+        thinking, budget = None, body.thinking_budget()
         if formats.reasoning is not None:
-            thinking = formats.reasoning.rule(text, body.thinking_budget())
+            thinking = formats.reasoning.rule(text, budget, continued=body.continued_text())
         tool_format = formats.tools if choice is not None else None
         marks = () if tool_format is None else tool_format.marks
         if thinking is not None:
             marks = (*marks, thinking.start, thinking.end)
+        with refusing_depth("tools"):
+            form = _forced_form(body, choice, tool_format, service)
         params = body.sampling_params(
             body.token_limit,
             body.num_logprobs(),
             defaults=service.defaults,
             thinking=thinking,
-            structured=_forced_form(body, choice, tool_format, service),
+            structured=form,
             shown_special_tokens=marks,
         )
         return cls(body, prompt, params, choice, tool_format, thinking)
@@ -108,7 +112,14 @@ def _forced_form(
     special_token = service.engine.tokenizer.special_token_id
     if not choice.is_forced:
         has_own = body.structured_output() is not None
-        return None if has_own else strict_calls(tool_format, choice.functions, special_token)
+        if has_own:
+            return None
+        return strict_calls(
+            tool_format,
+            choice.functions,
+            is_parallel=choice.is_parallel,
+            special_token=special_token,
+        )
     if body.structured_output() is not None:
         raise BadRequestError(
             "a forced call of a tool and a structured output exclude each other.", "tool_choice"

@@ -8,6 +8,7 @@ from ..engine.chat_template import ChatTemplate, plain_messages
 from ..engine.errors import BadRequestError, ConfigurationError
 from ..engine.tokenizer import Tokenizer
 from .chat_protocol import ChatMessage
+from .json_depth import refusing_depth
 from .tools.instructions import explain_tools, spell_out_calls
 
 
@@ -36,11 +37,30 @@ class ChatPrompts:
         variables: Mapping[str, Any] | None = None,
     ) -> str:
         """The prompt's text. Raises BadRequestError if the template refuses the messages."""
+        with refusing_depth("tools" if tools else "messages"):
+            return self._render(
+                messages,
+                tools,
+                template,
+                add_generation_prompt,
+                continue_final_message,
+                variables or {},
+            )
+
+    def _render(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[dict[str, Any]] | None,
+        template: str | None,
+        add_generation_prompt: bool,
+        continue_final_message: bool,
+        variables: Mapping[str, Any],
+    ) -> str:
         chosen, source = self._choose(template)
         plain = plain_messages([_plain(message) for message in messages])
         if "developer" not in source:
             plain = [_as_system(message) for message in plain]
-        extra = dict(variables or {})
+        extra = dict(variables)
         if chosen.shows_tools:
             if tools:
                 extra["tools"] = list(tools)
@@ -50,7 +70,7 @@ class ChatPrompts:
                 plain = explain_tools(plain, tools)
         return chosen.render(
             plain,
-            add_generation_prompt=add_generation_prompt and not continue_final_message,
+            add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
             extra=extra,
         )
@@ -79,8 +99,17 @@ class ChatPrompts:
 
 
 def _plain(message: ChatMessage) -> dict[str, Any]:
-    """The message as templates expect it: arguments as objects, reasoning by both names."""
+    """The message as templates expect it: arguments as objects, reasoning by both names, what has
+    a newer name by that.
+    """
     plain = message.model_dump(exclude_none=True)
+    if message.role == "function":
+        plain["role"] = "tool"
+    if message.function_call is not None:
+        call = {"type": "function", "function": plain.pop("function_call")}
+        plain["tool_calls"] = [*plain.get("tool_calls", ()), call]
+    if not message.content and message.refusal:
+        plain["content"] = message.refusal
     reasoning = message.reasoning or message.reasoning_content
     if reasoning is not None:
         plain["reasoning"] = plain["reasoning_content"] = reasoning

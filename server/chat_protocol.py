@@ -30,7 +30,10 @@ class ToolCall(BaseModel):
 
 
 class ChatMessage(BaseModel):
-    """One message; content is text, or parts of which all are text."""
+    """One message; content is text, or parts of which all are text or refusals.
+
+    `function_call` and the role `function` are the names of 2023 for a call and its result.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -39,6 +42,8 @@ class ChatMessage(BaseModel):
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+    function_call: FunctionCall | None = None
+    refusal: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
 
@@ -93,6 +98,15 @@ class ChatCompletionRequest(GenerationRequest):
                 "thinking_token_budget",
             )
         return None if budget == -1 else budget
+
+    def continued_text(self) -> str | None:
+        """Text of the message that the answer is to continue, None if it is to be a new one."""
+        if not self.continue_final_message:
+            return None
+        content = self.messages[-1].content or ""
+        if isinstance(content, str):
+            return content
+        return "".join(str(part.get("text") or "") for part in content)
 
     def offered_tools(self) -> tuple[list[dict[str, Any]] | None, str | dict[str, Any] | None]:
         """`tools` and `tool_choice`, also where a client uses their names of 2023."""

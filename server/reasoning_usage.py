@@ -19,6 +19,7 @@ class ReasoningTokens:
         self._parser = ReasoningParser(rule)
         self._end_token = end_token
         self._seen = 0
+        self._is_over = False
 
     @property
     def count(self) -> int:
@@ -27,12 +28,14 @@ class ReasoningTokens:
 
     def note(self, output: RequestOutput) -> None:
         """Take the next output of the choice into account."""
-        if self._parser.is_over:
+        if self._is_over:
             return
         self._parser.push(output.text)
-        tokens = output.token_ids
-        is_known = self._parser.is_over and self._end_token in tokens
-        self._seen += tokens.index(self._end_token) + 1 if is_known else len(tokens)
+        self._is_over = self._parser.is_over
+        tokens, end = output.token_ids, self._end_token
+        if self._is_over and end is not None and end in tokens:
+            tokens = tokens[: tokens.index(end) + 1]
+        self._seen += len(tokens)
 
 
 class ChatUsageCounter(UsageCounter):

@@ -23,25 +23,15 @@ def forced_calls(
     `special_token` gives the id of a mark that is one special token. Each schema is a grammar of
     its own, so that its references keep their meaning.
     """
-    write = _Literals(tool_format.marks, special_token)
-    options, rules = [], []
-    for number, function in enumerate(functions):
-        before = write(tool_format.before_arguments % function.name)
-        options.append(f"{before} arguments_{number} {write(tool_format.after_arguments)}")
-        rules.append(f"arguments_{number}: %json {json.dumps(prepare_schema(function.parameters))}")
-    separator = write(tool_format.separator)
-    more = f"({separator} call){{0,{MAX_FORCED_CALLS - 1}}}" if is_parallel else ""
-    lines = [
-        f"start: {write(tool_format.begin)} call {more} {write(tool_format.end)}",
-        "call: " + " | ".join(options),
-        *rules,
-    ]
-    return StructuredOutput("grammar", "\n".join(lines))
+    rules = _rules_of_calls(tool_format, functions, is_parallel, special_token)
+    return StructuredOutput("grammar", "\n".join(["start: calls", *rules]))
 
 
 def strict_calls(
     tool_format: ToolFormat,
     functions: Sequence[Function],
+    *,
+    is_parallel: bool,
     special_token: Callable[[str], int | None],
 ) -> StructuredOutput | None:
     """Free text, in which calls fit the schemas once they begin: for functions that are `strict`.
@@ -49,9 +39,12 @@ def strict_calls(
     None if none is, or if nothing tells the beginning of a call from text.
     """
     trigger = tool_format.frame.begin
-    is_text = bool(trigger) and special_token(trigger) is None
-    if not is_text or not any(function.is_strict for function in functions):
+    if not trigger or not any(function.is_strict for function in functions):
         return None
+    if special_token(trigger) is not None:  # which no text can spell
+        rules = _rules_of_calls(tool_format, functions, is_parallel, special_token)
+        start = ["start: TEXT | TEXT calls", r"TEXT: /(.|\n)*/"]
+        return StructuredOutput("grammar", "\n".join([*start, *rules]))
     structures = [
         {
             "begin": tool_format.before_arguments % function.name,
@@ -62,6 +55,27 @@ def strict_calls(
     ]
     tag = {"structures": structures, "triggers": [trigger]}
     return StructuredOutput("structural_tag", json.dumps(tag))
+
+
+def _rules_of_calls(
+    tool_format: ToolFormat,
+    functions: Sequence[Function],
+    is_parallel: bool,
+    special_token: Callable[[str], int | None],
+) -> list[str]:
+    write = _Literals(tool_format.marks, special_token)
+    options, rules = [], []
+    for number, function in enumerate(functions):
+        before = write(tool_format.before_arguments % function.name)
+        options.append(f"{before} arguments_{number} {write(tool_format.after_arguments)}")
+        rules.append(f"arguments_{number}: %json {json.dumps(prepare_schema(function.parameters))}")
+    separator = write(tool_format.separator)
+    more = f"({separator} call){{0,{MAX_FORCED_CALLS - 1}}}" if is_parallel else ""
+    return [
+        f"calls: {write(tool_format.begin)} call {more} {write(tool_format.end)}",
+        "call: " + " | ".join(options),
+        *rules,
+    ]
 
 
 class _Literals:

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from octavo.engine.outputs import RequestOutput
 from octavo.engine.structured import ThinkingRule
 from octavo.server.message_parser import MessageParser
 from octavo.server.reasoning import ReasoningFormat, ReasoningParser, choose_reasoning
+from octavo.server.reasoning_usage import ReasoningTokens
 from octavo.server.tools.formats import TOOL_FORMATS
 from octavo.server.tools.parser import ToolParser
 
@@ -31,6 +33,8 @@ def parse(pieces: list[str], *, is_open: bool = False) -> tuple[str, str]:
         ("never ends </thin", True, ("never ends </thin", "")),
         ("<think>never ends ", False, ("never ends", "")),
         ("a </think> b </think> c", True, ("a", "b </think> c")),
+        ("<think>\nTwo and two.</think>Four.", True, ("Two and two.", "Four.")),
+        ("<thought", True, ("<thought", "")),
         ("", False, ("", "")),
     ],
 )
@@ -70,6 +74,42 @@ def test_the_template_tells_the_format() -> None:
     assert choose_reasoning("auto", "{{ messages }}") is None
     assert choose_reasoning("none", "</think>") is None
     assert choose_reasoning("mistral", "") == ReasoningFormat("[THINK]", "[/THINK]")
+
+
+def test_deepseek_reasons_even_if_nothing_opens_the_block() -> None:
+    deepseek = choose_reasoning("deepseek_r1", "")
+    assert deepseek is not None
+    assert deepseek.rule("<|Assistant|>", 5) == ThinkingRule("<think>", "</think>", 5, is_open=True)
+    assert deepseek.rule("<|Assistant|><think>\n\n</think>\n", 5) is None
+
+
+@pytest.mark.parametrize(
+    ("continued", "is_open"),
+    [("<think>\nTwo and", True), ("<think>Two.</think> Fo", False), ("Fo", False)],
+)
+def test_a_continued_message_says_where_it_is(continued: str, is_open: bool) -> None:
+    rule = ThinkingRule("<think>", "</think>", is_open=True) if is_open else None
+    prompt = f"What does <think> do?<|Assistant|>{continued}"
+    assert choose_reasoning("qwen3", "").rule(prompt, None, continued=continued) == rule
+
+
+def output(text: str, *token_ids: int) -> RequestOutput:
+    return RequestOutput(0, text, token_ids, None, None, None, 3, 0, 0)
+
+
+def test_tokens_of_reasoning_are_counted_to_the_end_mark() -> None:
+    counter = ReasoningTokens(ThinkingRule("<think>", "</think>"), end_token=9)
+    counter.note(output("", 1))
+    assert counter.count == 0  # it may yet be an answer
+    for piece in (output("<think>Two", 8, 2), output(" and</think>4", 3, 9, 4), output("5", 5)):
+        counter.note(piece)
+    assert counter.count == 5
+
+
+def test_an_answer_without_reasoning_counts_none() -> None:
+    counter = ReasoningTokens(ThinkingRule("<think>", "</think>"), end_token=9)
+    counter.note(output("Four", 4, 5))
+    assert counter.count == 0
 
 
 def test_calls_are_looked_for_behind_the_reasoning_only() -> None:

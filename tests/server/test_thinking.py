@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from openai import OpenAI
 
@@ -24,7 +25,8 @@ QUESTION: list[Any] = [{"role": "user", "content": "Name a colour."}]
 def thinking(start_server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     template: Path = tmp_path_factory.mktemp("template") / "thinking.jinja"
     template.write_text(TEMPLATE)
-    with start_server("--dtype", "float32", "--chat-template", str(template)) as server:
+    flags = ["--chat-template", str(template), "--trust-request-chat-template"]
+    with start_server("--dtype", "float32", *flags) as server:
         yield server
         server.wait_idle()
 
@@ -43,11 +45,12 @@ def ask(client: OpenAI, **options: Any) -> Any:
 
 
 def test_a_spent_budget_ends_the_reasoning(client: OpenAI) -> None:
-    (choice,) = ask(client, extra={"thinking_token_budget": 6}).choices
-    message = choice.message
+    answer = ask(client, extra={"thinking_token_budget": 6})
+    message = answer.choices[0].message
     assert message.reasoning and message.reasoning == message.reasoning_content
     assert message.content
     assert "</think>" not in message.reasoning + message.content
+    assert answer.usage.completion_tokens_details.reasoning_tokens in range(7, 13)
     alone = ask(client, max_tokens=6, extra={"min_tokens": 0}).choices[0].message
     assert alone.reasoning == message.reasoning
     assert not alone.content
@@ -111,3 +114,20 @@ def test_reasoning_can_be_left_out_of_the_answer(client: OpenAI) -> None:
     hidden = ask(client, extra={**extra, "include_reasoning": False}).choices[0].message
     assert not hasattr(hidden, "reasoning")
     assert hidden.content == whole.content
+
+
+def test_a_trusted_request_brings_its_own_template(client: OpenAI) -> None:
+    own = "{{ messages[0].content }}{% if add_generation_prompt %}: {{ tone }}{% endif %}"
+    extra = {"chat_template": own, "chat_template_kwargs": {"tone": "blue"}, "min_tokens": 1}
+    chat = ask(client, max_tokens=8, extra=extra)
+    plain = client.completions.create(
+        model="", prompt="Name a colour.: blue", temperature=0, max_tokens=8
+    )
+    assert chat.usage.prompt_tokens == plain.usage.prompt_tokens
+    assert chat.choices[0].message.content == plain.choices[0].text
+
+
+def test_a_template_that_is_no_template_is_refused(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="chat template is not valid") as caught:
+        ask(client, extra={"chat_template": "{% if %}"})
+    assert caught.value.param == "chat_template"

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from unittest.mock import ANY
 
 import jsonschema
 import pytest
@@ -136,6 +137,32 @@ def test_calls_and_their_results_reach_the_model(client: OpenAI, model: str, ser
     assert "23" in reply.choices[0].message.content
 
 
+def test_calls_by_their_names_of_2023_reach_the_model_too(server) -> None:
+    def tokens(call: dict[str, Any], result: dict[str, Any]) -> list[int]:
+        messages = [*QUESTION, {"role": "assistant", "content": None, **call}, result]
+        return server.post("/tokenize", json={"messages": messages}).json()["tokens"]
+
+    function = {"name": "f", "arguments": '{"a":1}'}
+    old = tokens({"function_call": function}, {"role": "function", "name": "f", "content": "r"})
+    new = tokens({"tool_calls": [{"function": function}]}, {"role": "tool", "content": "r"})
+    assert old == new
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"content": None, "refusal": "I will not."},
+        {"content": [{"type": "refusal", "refusal": "I will not."}]},
+    ],
+)
+def test_a_refusal_reaches_the_model_as_text(refusal: dict[str, Any], server) -> None:
+    def tokens(message: dict[str, Any]) -> list[int]:
+        messages = [*QUESTION, {"role": "assistant", **message}, *QUESTION]
+        return server.post("/tokenize", json={"messages": messages}).json()["tokens"]
+
+    assert tokens(refusal) == tokens({"content": "I will not."})
+
+
 def test_the_names_of_2023_still_work(server) -> None:
     functions = [tool["function"] for tool in TOOLS]
     body = {
@@ -189,6 +216,21 @@ def test_the_names_of_2023_still_work(server) -> None:
 )
 def test_what_does_not_fit_together_is_refused(body: Any, param: str, word: str, refuse) -> None:
     refuse("/v1/chat/completions", {"messages": QUESTION, **body}, word, param=param)
+
+
+@pytest.mark.parametrize("depth", [900, 940, 960, 980, 5000])
+def test_no_depth_of_a_schema_is_a_fault_of_the_server(depth: int, refuse) -> None:
+    """Some of these can be read, but not be written into the prompt; the rest asks too much."""
+    parameters = '{"a":' * depth + "{}" + "}" * depth
+    tools = [{"function": {"name": "f"}}]
+    body = {"messages": QUESTION, "tools": tools, "max_tokens": 1_000_000}
+    deep = json.dumps(body).replace('"f"', f'"f", "parameters": {{"properties": {parameters}}}')
+    refuse("/v1/chat/completions", deep.encode(), param=ANY)
+
+
+def test_a_template_of_the_request_needs_trust(refuse) -> None:
+    body = {"messages": QUESTION, "chat_template": "{{ messages }}"}
+    refuse("/v1/chat/completions", body, "--trust-request-chat-template", param="chat_template")
 
 
 def test_a_schema_that_no_grammar_can_hold_to_is_refused(refuse) -> None:
