@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from octavo import LLM, SamplingParams
 
 TEXT = Path(__file__).parent / "data" / "northanger_abbey.txt"
-LOGIT_ROWS = 128  # so many rows of the vocabulary's width exist at once
 
 
 @dataclass(frozen=True)
@@ -65,75 +63,6 @@ class Comparison:
     same_likeliest_percent: float  # predictions whose most likely token is float32's
 
 
-class _ScoringRunner:
-    """The engine's runner, with every position's logits scored as they pass.
-
-    Stands before the runner to see whose tokens a step computes, and in place of its decoder to
-    see the states of all of them, of which the runner asks for the sampling ones alone.
-    """
-
-    def __init__(self, runner: Any) -> None:
-        self._runner = runner
-        self._decoder = runner._decoder
-        runner._decoder = self
-        self._batch: Sequence[Any] = ()
-        self._prompts: dict[str, Sequence[int]] = {}
-        self._scores: dict[str, list[tuple[Tensor, Tensor]]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        # What only the one has is passed on to it.
-        return getattr(self._runner if hasattr(self._runner, name) else self._decoder, name)
-
-    def add_request(self, request_id: str, prompt_token_ids: Sequence[int], spec: Any) -> None:
-        """Take the window's tokens: they are what is to be predicted."""
-        self._prompts[request_id] = prompt_token_ids
-        self._scores[request_id] = []
-        self._runner.add_request(request_id, prompt_token_ids, spec)
-
-    def launch(self, batch: Sequence[Any]) -> Any:
-        """Note the step's sequences for `forward`, which the runner will call."""
-        self._batch = batch
-        return self._runner.launch(batch)
-
-    def forward(
-        self,
-        token_ids: Tensor,
-        positions: Tensor,
-        slots: Tensor,
-        plan: Any,
-        cache: Any,
-        rows: Tensor | None = None,
-    ) -> Tensor:
-        """The decoder's, with the logits of every position scored."""
-        states: Tensor = self._decoder.forward(token_ids, positions, slots, plan, cache)
-        nexts: list[int] = []
-        for item in self._batch:
-            end = item.start + len(item.token_ids)
-            # After a window's last token nothing is known; that row is dropped below.
-            nexts.extend([*self._prompts[item.request_id], 0][item.start + 1 : end + 1])
-        nll, likeliest = self._score(states, torch.tensor(nexts, device=states.device))
-        first = 0
-        for item in self._batch:
-            last = first + len(item.token_ids)
-            self._scores[item.request_id].append((nll[first:last], likeliest[first:last]))
-            first = last
-        return states if rows is None else states[rows]
-
-    def windows(self) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihoods and likeliest tokens of all windows in order."""
-        nll = [torch.cat([part[0] for part in parts])[:-1] for parts in self._scores.values()]
-        best = [torch.cat([part[1] for part in parts])[:-1] for parts in self._scores.values()]
-        return torch.cat(nll), torch.cat(best)
-
-    def _score(self, states: Tensor, nexts: Tensor) -> tuple[Tensor, Tensor]:
-        nll, likeliest = [], []
-        for some, ids in zip(states.split(LOGIT_ROWS), nexts.split(LOGIT_ROWS), strict=True):
-            logits = self._decoder.logits(some)
-            nll.append(F.cross_entropy(logits, ids, reduction="none").double().cpu())
-            likeliest.append(logits.argmax(-1).cpu())
-        return torch.cat(nll), torch.cat(likeliest)
-
-
 def score(text: str, options: dict[str, Any], steps: Steps, num_windows: int | None) -> Scores:
     """Score a text's whole windows (the first `num_windows` of them) with a model loaded anew.
 
@@ -156,11 +85,18 @@ def score(text: str, options: dict[str, Any], steps: Steps, num_windows: int | N
     windows = windows[:num_windows]
     if not windows:
         raise ValueError(f"the text has {len(token_ids)} tokens, fewer than a window of {size}")
-    core: Any = llm.core
-    core._runner = runner = _ScoringRunner(core._runner)
-    llm.generate(windows, SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True))
-    nll, likeliest = runner.windows()
-    return Scores(f"{llm.config.dtype}, KV {llm.config.kv_dtype}", nll, likeliest)
+    params = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True, prompt_logprobs=1)
+    nll, likeliest = [], []
+    for (choice,) in llm.generate(windows, params):
+        for judged in (choice.prompt_logprobs or ())[1:]:
+            assert judged is not None
+            nll.append(-judged.logprob)
+            likeliest.append(judged.top[0].token_id)
+    return Scores(
+        f"{llm.config.dtype}, KV {llm.config.kv_dtype}",
+        torch.tensor(nll, dtype=torch.float64),
+        torch.tensor(likeliest),
+    )
 
 
 def compare(
