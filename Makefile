@@ -7,10 +7,10 @@ ROOMS  := cli bench server engine scheduler paged_cache models kernels
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev serve test test-fast lint format types bench compare scaling kernels sanitise clean
+.PHONY: help setup setup-dev setup-clients serve test test-fast lint format types bench compare scaling kernels sanitise clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 NATIVE := $(wildcard kernels/cpu/native/*.[ch])
 
@@ -24,13 +24,19 @@ $(VENV)/.installed-dev: pyproject.toml $(NATIVE)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-clients: pyproject.toml $(NATIVE)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[clients]'
+	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed
+
 setup: $(VENV)/.installed ## create .venv with what serving needs
 setup-dev: $(VENV)/.installed-dev ## create .venv with what development needs
+setup-clients: $(VENV)/.installed-clients ## and the client libraries of tests/clients (0.5 GB more)
 
 serve: setup ## serve the embedded model on http://127.0.0.1:8000 (ARGS="--port 9000 …")
 	@exec $(BIN)/octavo serve $(ARGS)
 
-test: setup-dev ## run every test
+test: setup-clients ## run every test
 	$(BIN)/python -m pytest $(ARGS)
 
 test-fast: setup-dev ## run the tests that finish within two minutes

@@ -1,7 +1,9 @@
 """The engine as the server sees it: prompts in, async streams of text deltas out."""
 
 import asyncio
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 STALLED_AFTER_S = 60.0
 GRAMMAR_TIMEOUT_S = 10.0
+MAX_COMPILING = 64
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class AsyncEngine:
         self.listener: TelemetryListener = SilentListener()
         self._grammars = Grammars(lambda: (self.tokenizer, info.vocab_size))
         self._grammar_threads = ThreadPoolExecutor(2, thread_name_prefix="grammars")
+        self._num_compiling = 0
         self._sequences: dict[str, _Sequence] = {}
         self._tell_death = on_death
         self._client = EngineClient(process, config, self._on_step, self._on_death)
@@ -204,20 +208,45 @@ class AsyncEngine:
     async def check_structured(self, params: SamplingParams) -> None:
         """Compile the structured output, if there is one, beside the event loop.
 
-        Raises BadRequestError if it is no grammar, or one that takes too long.
+        Raises BadRequestError if it is no grammar, or one that takes too long; OverloadedError if
+        too many are being compiled.
         """
-        if params.structured is None:
+        wanted = params.structured
+        if wanted is None or self._grammars.is_known(wanted):
             return
-        compiling = asyncio.get_running_loop().run_in_executor(
-            self._grammar_threads, self._grammars.compile, params.structured
-        )
+        self.check_capacity(params.n)
+        if self._num_compiling >= MAX_COMPILING:
+            raise OverloadedError("too many structured outputs are being compiled; try again later")
+        has_begun = threading.Event()
+
+        def compile_it() -> None:
+            has_begun.set()
+            self._grammars.compile(wanted)
+
+        loop = asyncio.get_running_loop()
+        self._num_compiling += 1
+        compiling = self._grammar_threads.submit(compile_it)
+        compiling.add_done_callback(lambda _: self._note_compiled(loop))
         try:
-            await asyncio.wait_for(compiling, GRAMMAR_TIMEOUT_S)
+            await asyncio.wait_for(asyncio.wrap_future(compiling), GRAMMAR_TIMEOUT_S)
         except asyncio.TimeoutError:
+            if not has_begun.is_set():
+                raise OverloadedError(
+                    "the structured output waited too long to be compiled; try again later"
+                ) from None
             raise BadRequestError(
                 f"the structured output was not compiled within {GRAMMAR_TIMEOUT_S:.0f} seconds.",
                 "response_format",
             ) from None
+
+    def _note_compiled(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called by the thread that compiled, maybe after everything has ended."""
+
+        def count() -> None:
+            self._num_compiling -= 1
+
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(count)
 
     def check_capacity(self, num_sequences: int) -> None:
         """Raise OverloadedError if the queue has no room for them, EngineDeadError if not ready."""
@@ -312,7 +341,8 @@ class AsyncEngine:
         sequence.delta = delta
         if delta.error is not None:
             self._close(delta.request_id, "error")
-            sequence.inbox.put_nowait(RequestFailedError(delta.error))
+            kind = BadRequestError if delta.is_own_fault else RequestFailedError
+            sequence.inbox.put_nowait(kind(delta.error))
             return
         if delta.token_ids:
             self._note_tokens(sequence, delta, at)

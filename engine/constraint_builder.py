@@ -42,7 +42,15 @@ class ConstraintBuilder:
         for submit, future in list(self._building.values()):
             if future.done():
                 del self._building[submit.request_id]
-                result = future.exception() or future.result()
-                assert isinstance(result, TokenConstraint | Exception)
-                ready.append((submit, result))
+                ready.append((submit, _result(future)))
         return ready
+
+
+def _result(future: Future[TokenConstraint | None]) -> TokenConstraint | Exception:
+    error = future.exception()
+    if error is None:
+        constraint = future.result()
+        assert constraint is not None, "only sequences that need one wait here"
+        return constraint
+    # A panic of native code is no Exception.
+    return error if isinstance(error, Exception) else RuntimeError(str(error))

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 
+_NOTHING_LEFT = (
+    "no token is left that grammar, allowed_token_ids, bad_words and logit_bias all permit"
+)
+
+
 class TokenConstraint:
     """Follows the drawn tokens and says which may come next (`models.constraint.Constraint`).
 
@@ -45,7 +50,13 @@ class TokenConstraint:
         return self._matcher is not None or is_forced
 
     def fill(self, words: Words) -> None:
-        """See `Constraint.fill`."""
+        """See `Constraint.fill`. Never raises: other sequences are in the same step."""
+        try:
+            self._fill(words)
+        except BaseException as error:  # a panic of native code is no Exception
+            self.error = f"{type(error).__name__}: {error}"
+
+    def _fill(self, words: Words) -> None:
         thinking = self._thinking
         if thinking is None or thinking.is_over:
             self._fill_by_grammar(words)
@@ -61,18 +72,21 @@ class TokenConstraint:
     def accept(self, token_id: int) -> None:
         """Take the token that was drawn. What the grammar has no place for sets `error`."""
         thinking = self._thinking
-        if thinking is not None and thinking.accept(token_id):
+        if self.error is not None or (thinking is not None and thinking.accept(token_id)):
             return
-        if self._matcher is None or self._matcher.consume_token(token_id):
-            return
-        self.error = self._matcher.get_error() or "the grammar has no place for the next token"
+        try:
+            if self._matcher is not None and not self._matcher.consume_token(token_id):
+                # Only what a mask allows is drawn, unless it leaves nothing.
+                self.error = _NOTHING_LEFT
+        except BaseException as error:  # a panic of native code is no Exception
+            self.error = f"{type(error).__name__}: {error}"
 
     def _fill_by_grammar(self, words: Words) -> None:
         if self._matcher is None:
             return
         self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
         if self._matcher.is_error():
-            self.error = self._matcher.get_error()
+            self.error = self._matcher.get_error().replace("<non-verbose/>", "").strip(" ;")
 
 
 class Thinking:

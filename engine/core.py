@@ -10,6 +10,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..models.batch import SampledToken
 from ..paged_cache import BlockPool
 from ..scheduler import Batch, FinishReason, Scheduler
@@ -224,7 +226,8 @@ class EngineCore:
             request_id, reason = update.request_id, update.finish_reason
             if request_id in broken:
                 self._scheduler.cancel(request_id)
-                deltas.append(self._end(request_id, FinishReason.ERROR, broken[request_id]))
+                delta = self._end(request_id, FinishReason.ERROR, broken[request_id])
+                deltas.append(msgspec.structs.replace(delta, is_own_fault=True))
                 continue
             life = self._lives[request_id]
             prompt_scores = self._prompt_scores.pop(request_id, ())
@@ -255,7 +258,7 @@ class EngineCore:
                 continue
             constraint.accept(token.token_id)
             if constraint.error is not None:
-                broken[token.request_id] = f"the structured output failed: {constraint.error}"
+                broken[token.request_id] = f"the structured output cannot go on: {constraint.error}"
             elif constraint.is_finished:
                 complete.add(token.request_id)
         return complete, broken

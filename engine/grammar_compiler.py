@@ -1,5 +1,6 @@
 """Grammars of structured outputs, compiled by llguidance. Imported only where one is asked for."""
 
+import contextlib
 import json
 import re
 import threading
@@ -15,6 +16,7 @@ from .structured import StructuredOutput
 from .tokenizer import Tokenizer
 
 MAX_REMEMBERED = 64
+MAX_REMEMBERED_CHARACTERS = 64 * 1024  # of each: its tables may take a thousand times as much
 _SCHEMA_IN_LARK = re.compile(r"%json\s*")
 
 
@@ -32,6 +34,11 @@ class GrammarCompiler:
         self._compiled: OrderedDict[StructuredOutput, LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
+    def is_known(self, wanted: StructuredOutput) -> bool:
+        """Whether `compile` has nothing left to do for it."""
+        with self._lock:
+            return wanted in self._compiled
+
     def compile(self, wanted: StructuredOutput) -> LLMatcher:
         """A matcher at its beginning. Raises BadRequestError for a source that is no grammar, says
         more than llguidance can hold to, or is too complex.
@@ -45,6 +52,8 @@ class GrammarCompiler:
             matcher = on_large_stack(lambda: self._begin(self._to_llguidance(wanted)))
         except Exception as error:  # the library's translators raise whatever comes to them
             raise _refusal(wanted, str(error)) from None
+        if len(wanted.source) > MAX_REMEMBERED_CHARACTERS:
+            return matcher
         with self._lock:
             self._compiled[wanted] = matcher
             if len(self._compiled) > MAX_REMEMBERED:
@@ -120,7 +129,8 @@ def _lark_grammar(source: str) -> str:
     grammar = any_to_lark(source)
     decoder = json.JSONDecoder()
     for match in _SCHEMA_IN_LARK.finditer(grammar):
-        check_bounds(decoder.raw_decode(grammar, match.end())[0])
+        with contextlib.suppress(json.JSONDecodeError):  # in a comment, say
+            check_bounds(decoder.raw_decode(grammar, match.end())[0])
     return LLMatcher.grammar_from_lark(grammar)
 
 

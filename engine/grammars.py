@@ -49,6 +49,10 @@ class Grammars:
         """
         return self._the_compiler().compile(wanted)
 
+    def is_known(self, wanted: StructuredOutput) -> bool:
+        """Whether `compile` has nothing left to do for it."""
+        return self._compiler is not None and self._compiler.is_known(wanted)
+
     def constraint(
         self, params: SamplingParams, stop_token_ids: tuple[int, ...]
     ) -> TokenConstraint | None:

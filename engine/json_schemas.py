@@ -1,6 +1,5 @@
 """JSON schemas as grammars want them: with bounded white space, and objects that end."""
 
-import math
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -15,6 +14,7 @@ _LISTS_OF_SCHEMAS = frozenset({"anyOf", "oneOf", "prefixItems"})
 _SCHEMAS = frozenset({"items", "additionalItems", "contains", "propertyNames"})
 _MOST_MEMBERS = {"properties": 2000, "patternProperties": 100}
 _LARGEST_DIVISOR = 10_000
+_LARGEST_NUMBER = 10**15
 # With these a property may be declared elsewhere than in the schema it is a property of.
 _OPEN = frozenset(
     {
@@ -45,7 +45,7 @@ def prepare_schema(schema: Mapping[str, Any] | bool) -> dict[str, Any]:
 
 def check_bounds(schema: object) -> None:
     """Raise BadRequestError for what takes llguidance seconds and more to compile."""
-    divisors, parts = {1}, [schema]
+    divisors, parts = set(), [schema]
     while parts:
         part = parts.pop()
         if isinstance(part, list):
@@ -58,17 +58,22 @@ def check_bounds(schema: object) -> None:
             if isinstance(members, Mapping) and len(members) > most:
                 raise _refusal(f"{len(members)} {name} in an object; at most {most} are allowed")
         divisors.add(_cofactor(part.get("multipleOf")))
-    if math.prod(divisors) > _LARGEST_DIVISOR:
-        raise _refusal(
-            "the numbers of `multipleOf`, without their factors 2 and 5, have a product of more "
-            f"than {_LARGEST_DIVISOR}"
-        )
+    product = 1
+    for divisor in divisors:
+        product *= divisor
+        if product > _LARGEST_DIVISOR:
+            raise _refusal(
+                "the numbers of `multipleOf`, without their factors 2 and 5, have a product of "
+                f"more than {_LARGEST_DIVISOR}"
+            )
 
 
 def _cofactor(divisor: object) -> int:
     """A decimal fraction's digits without factors of 10: what makes a divisor hard to hold to."""
     if isinstance(divisor, bool) or not isinstance(divisor, int | float):
         return 1
+    if isinstance(divisor, int) and abs(divisor) >= _LARGEST_NUMBER:
+        raise _refusal(f"a `multipleOf` of {_LARGEST_NUMBER:.0e} and more")
     digits = Decimal(repr(divisor))
     if not digits.is_finite() or digits == 0:
         return 1

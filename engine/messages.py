@@ -61,6 +61,7 @@ class TokenScore(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class SequenceDelta(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one step gave one sequence. `scores` aligns with `token_ids`, empty if not asked.
 
+    `is_own_fault` says that an `error` is what the request asked for, and no fault of the engine.
     `prompt_scores`, if asked for, come with the first token: of every prompt token but the first.
     """
 
@@ -74,6 +75,7 @@ class SequenceDelta(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     queued_at: float = 0.0
     scheduled_at: float = 0.0
     error: str | None = None
+    is_own_fault: bool = False
 
 
 class StepResult(msgspec.Struct, frozen=True, tag="step"):

@@ -89,7 +89,9 @@ class Settings(BaseSettings):
     )
 
     trust_request_chat_template: bool = Field(
-        False, description="Let requests bring a chat template of their own (it runs in a sandbox)."
+        False,
+        description="Let requests bring a chat template of their own. It runs in a sandbox, but "
+        "for as long as it likes: for trusted clients only.",
     )
     tool_call_parser: Literal[
         "auto", "none", "hermes", "llama3_json", "pythonic", "mistral", "mistral_named", "json"

@@ -6,7 +6,7 @@ import msgspec
 
 from .errors import BadRequestError
 
-MAX_SOURCE_CHARACTERS = 1024 * 1024
+MAX_SOURCE_CHARACTERS = 256 * 1024  # a larger grammar takes seconds to compile
 
 GrammarKind = Literal["json_schema", "json_object", "regex", "choice", "grammar", "structural_tag"]
 

@@ -51,11 +51,15 @@ class Tokenizer:
         Raises BadRequestError for a text that is no Unicode (JSON can hold half a surrogate pair).
         """
         try:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+            # Unlike `encode`, the batch lets other threads run meanwhile.
+            (encoding,) = self._tokenizer.encode_batch(
+                [text], add_special_tokens=add_special_tokens
+            )
         except (TypeError, UnicodeEncodeError):
             raise BadRequestError(
                 "the text is not valid Unicode: it contains half of a surrogate pair"
             ) from None
+        ids: list[int] = encoding.ids
         return ids
 
     def to_json(self) -> str:

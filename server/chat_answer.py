@@ -46,7 +46,7 @@ def whole_answer(
 
 def _whole_choice(plan: ChatPlan, index: int, choice: WholeChoice) -> ChatChoice:
     parser = plan.parser()
-    parsed = parser.push(choice.text, is_last=True)
+    parsed = parser.parse(choice.texts)
     calls = [
         MessageToolCall(
             id=call.call_id or "",

@@ -52,9 +52,16 @@ class ChatPlan:
         )
         if body.truncate_prompt_tokens is None:
             service.prompts.check_length(text, "messages")
-        (encoded,) = await service.prompts.encode([text], body.add_special_tokens)
+        shortened = service.prompts.cut(text, body)
+        (encoded,) = await service.prompts.encode([shortened], body.add_special_tokens)
         prompt = service.prompts.truncate(encoded, body, body.token_limit)
         thinking, budget = None, body.thinking_budget()
+        if formats.reasoning is None and budget is not None:
+            raise BadRequestError(
+                "the reasoning of this model is not told from its answers (--reasoning-parser), "
+                "so it has no budget.",
+                "thinking_token_budget",
+            )
         if formats.reasoning is not None:
             thinking = formats.reasoning.rule(text, budget, continued=body.continued_text())
         tool_format = formats.tools if choice is not None else None
@@ -65,7 +72,7 @@ class ChatPlan:
             form = _forced_form(body, choice, tool_format, service)
         params = body.sampling_params(
             body.token_limit,
-            body.num_logprobs(),
+            body.num_logprobs(service.engine.settings.max_logprobs),
             defaults=service.defaults,
             thinking=thinking,
             structured=form,

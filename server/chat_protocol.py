@@ -76,17 +76,19 @@ class ChatCompletionRequest(GenerationRequest):
         newer = self.max_completion_tokens
         return self.max_tokens if newer is None else newer
 
-    def num_logprobs(self) -> int | None:
-        """How many alternatives are wanted, None for no log-probabilities at all."""
+    def num_logprobs(self, most: int = MAX_LOGPROBS) -> int | None:
+        """How many alternatives are wanted, at most `most` (-1: any number).
+
+        None for no log-probabilities at all.
+        """
         if self.top_logprobs is not None and not self.logprobs:
             raise BadRequestError(
                 "when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs"
             )
         wanted = self.top_logprobs or 0
-        if not 0 <= wanted <= MAX_LOGPROBS:
-            raise BadRequestError(
-                f"top_logprobs must be in [0, {MAX_LOGPROBS}], got {wanted}.", "top_logprobs"
-            )
+        if wanted < 0 or (most >= 0 and wanted > most):
+            bounds = f"in [0, {most}]" if most >= 0 else "at least 0"
+            raise BadRequestError(f"top_logprobs must be {bounds}, got {wanted}.", "top_logprobs")
         return wanted if self.logprobs else None
 
     def thinking_budget(self) -> int | None:

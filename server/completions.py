@@ -66,7 +66,7 @@ def _sampling_params(service: Service, body: CompletionRequest) -> SamplingParam
 
 async def _prompts(service: Service, body: CompletionRequest) -> list[Prompt]:
     given = body.prompts()
-    texts = [prompt for prompt in given if isinstance(prompt, str)]
+    texts = [service.prompts.cut(prompt, body) for prompt in given if isinstance(prompt, str)]
     if body.truncate_prompt_tokens is None:
         for text in texts:
             service.prompts.check_length(text, "prompt")

@@ -9,6 +9,8 @@ from .protocol import GenerationRequest
 
 # Tokenizing this much takes a millisecond or so: more would hold up other streams.
 _INLINE_CHARACTERS = 8192
+# How a text is cut into tokens depends on what stands near, but not so far away.
+_CUT_SLACK = 4096
 
 
 class PromptEncoder:
@@ -39,6 +41,18 @@ class PromptEncoder:
                 "reduce the length of the input prompt.",
                 param,
             )
+
+    def cut(self, text: str, body: GenerationRequest) -> str:
+        """Of a text that `truncate_prompt_tokens` will cut, as much as those tokens may come from.
+
+        So what is thrown away is not tokenized before.
+        """
+        limit = body.truncate_prompt_tokens
+        if limit is None:
+            return text
+        tokens = self._max_model_len if limit < 0 else min(limit, self._max_model_len)
+        most = tokens * self._longest_token + _CUT_SLACK
+        return text[-most:] if body.truncation_side == "left" else text[:most]
 
     def truncate(
         self, token_ids: list[int], body: GenerationRequest, max_tokens: int | None

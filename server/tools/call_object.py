@@ -32,11 +32,12 @@ class CallObject:
         self.name = name
         self.is_refused = name is not None and name not in names
         self.has_arguments = False
+        self._is_cut = False
 
     @property
     def is_complete(self) -> bool:
-        """Whether the last bracket is closed."""
-        return self._whole.is_complete
+        """Whether the last bracket is closed, or missing."""
+        return self._whole.is_complete or self._is_cut
 
     def push(self, text: str) -> tuple[str, str]:
         """Take a piece. Returns what it adds to the arguments, and what of it lies behind the end.
@@ -51,7 +52,18 @@ class CallObject:
         if self.is_complete and self.name is None and not self.is_refused:
             arguments = self._read_whole()
         self.has_arguments = self.has_arguments or bool(arguments)
-        return arguments, text[end:]
+        return arguments, self._behind() + text[end:]
+
+    def _behind(self) -> str:
+        """What was taken although the call has ended: models forget the last bracket."""
+        if self._scanned is None or not self._arguments.is_complete or self.is_complete:
+            return ""
+        behind = self.raw[self._scanned :]
+        if behind.lstrip()[:1] in ("", "}", ","):
+            return ""
+        self.raw = self.raw[: self._scanned]
+        self._is_cut = True
+        return behind
 
     def _find_name(self) -> None:
         # A call in another order is read at its end, not sought through at every piece.

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 
+from ...engine.errors import BadRequestError
 from ...engine.json_schemas import prepare_schema
 from ...engine.structured import StructuredOutput
 from .choice import Function
@@ -68,7 +69,7 @@ def _rules_of_calls(
     for number, function in enumerate(functions):
         before = write(tool_format.before_arguments % function.name)
         options.append(f"{before} arguments_{number} {write(tool_format.after_arguments)}")
-        rules.append(f"arguments_{number}: %json {json.dumps(prepare_schema(function.parameters))}")
+        rules.append(f"arguments_{number}: %json {_schema(function)}")
     separator = write(tool_format.separator)
     more = f"({separator} call){{0,{MAX_FORCED_CALLS - 1}}}" if is_parallel else ""
     return [
@@ -76,6 +77,13 @@ def _rules_of_calls(
         "call: " + " | ".join(options),
         *rules,
     ]
+
+
+def _schema(function: Function) -> str:
+    try:
+        return json.dumps(prepare_schema(function.parameters))
+    except BadRequestError as error:
+        raise BadRequestError(f"function {function.name!r}: {error.message}", "tools") from None
 
 
 class _Literals:

@@ -128,6 +128,9 @@ class ToolParser:
                 return self._end_block() if mark == self._end else True
             if mark.startswith(text) and not self._is_ending:
                 return False
+        if text[0] == "}" and self._block_has_call:  # one bracket too many
+            self._skim(1)
+            return True
         if text[0] == "{":
             return self._begin_call(CallObject(self._names))
         if text[0] == "[" and not self._in_list:

@@ -4,11 +4,14 @@ import ast
 import json
 from collections.abc import Collection
 
+MAX_CHARACTERS = 64 * 1024  # reading takes long beyond that
 _NAMES_OF_VALUES = {"true": True, "false": False, "null": None}
 
 
 def read_python_calls(text: str, names: Collection[str]) -> list[tuple[str, str]]:
     """Name and JSON arguments of each call; empty if the text is anything else than calls."""
+    if len(text) > MAX_CHARACTERS:
+        return []
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         if not isinstance(tree, ast.List) or not tree.elts:

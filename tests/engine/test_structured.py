@@ -126,7 +126,7 @@ def test_white_space_in_json_has_an_end(grammars, tokenizer) -> None:
         ("json_schema", '{"$ref": "#/nowhere"}', "nowhere"),
         ("json_schema", '{"$ref": "https://example.org/schema"}', "example.org"),
         ("json_schema", '{"type": "string", "pattern": "(?=a)b"}', "look"),
-        ("json_schema", '{"items": ' * 100_000, "recursion"),
+        ("json_schema", '{"items": ' * 20_000, "recursion"),
         ("regex", "(a", "unclosed"),
         ("choice", "[]", "list of texts"),
         ("choice", '["a", 1]', "list of texts"),
@@ -161,9 +161,31 @@ def test_a_request_cannot_change_the_compiler_s_options(grammars, tokenizer) -> 
         grammars.compile(StructuredOutput("json_schema", json.dumps(schema)))
 
 
-def test_a_source_of_more_than_a_mebibyte_is_refused_at_once() -> None:
-    with pytest.raises(BadRequestError, match="at most 1,048,576"):
+def test_too_long_a_source_is_refused_at_once() -> None:
+    with pytest.raises(BadRequestError, match="at most 262,144"):
         StructuredOutput("regex", "a" * (MAX_SOURCE_CHARACTERS + 1))
+
+
+class Faulty:
+    """A matcher that breaks as no matcher should."""
+
+    def is_stopped(self) -> bool:
+        return False
+
+    def unsafe_compute_mask_ptr(self, address: int, size: int) -> None:
+        raise BaseException("a panic")
+
+    def consume_token(self, token_id: int) -> bool:
+        raise BaseException("a panic")
+
+
+def test_a_fault_of_a_matcher_is_its_own_sequence_s_error(tokenizer) -> None:
+    filling, accepting = (TokenConstraint(VOCAB, Faulty()) for _ in range(2))  # type: ignore[arg-type]
+    allowed(filling, tokenizer)
+    accepting.accept(5)
+    for constraint in (filling, accepting):
+        assert constraint.error == "BaseException: a panic"
+        assert not constraint.is_finished
 
 
 def test_deep_chains_of_references_do_not_overflow_the_stack(grammars) -> None:

@@ -160,3 +160,8 @@ def test_a_completion_has_the_form_it_was_asked_for(stream: bool, client, model:
     text = "".join(chunk.choices[0].text for chunk in chunks)
     assert len(text) == 8 and text[3] == "-" and text.replace("-", "").isdecimal()
     assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+def test_a_form_that_other_parameters_make_impossible_is_the_request_s_fault(refuse) -> None:
+    body = {"prompt": "a", "response_format": {"type": "json_object"}, "max_tokens": 5}
+    refuse(COMPLETIONS, {**body, "allowed_token_ids": [5000, 5001]}, "no token is left")

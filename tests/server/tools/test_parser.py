@@ -71,6 +71,13 @@ CASES: list[tuple[str, str, str, Calls]] = [
         [("add", "{}")],
     ),
     ("hermes", '<tool_call>{"name": "add", "arguments": {"a": ', "", [("add", '{"a": ')]),
+    (  # a bracket missing, and one too many
+        "hermes",
+        'Hi <tool_call>\n{"name": "add", "arguments": {"a": 1}\n</tool_call>\n'
+        '<tool_call>{"name": "add", "arguments": {}}}\n</tool_call>\nbye',
+        "Hi\nbye",
+        [("add", '{"a": 1}'), ("add", "{}")],
+    ),
     ("llama3_json", '{"name": "add", "parameters": {"a": 1}}', "", [("add", '{"a": 1}')]),
     (
         "llama3_json",
