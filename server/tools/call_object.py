@@ -56,7 +56,7 @@ class CallObject:
 
     def _behind(self) -> str:
         """What was taken although the call has ended: models forget the last bracket."""
-        if self._scanned is None or not self._arguments.is_complete or self.is_complete:
+        if self._scanned is None or not self._arguments.is_complete:
             return ""
         behind = self.raw[self._scanned :]
         if behind.lstrip()[:1] in ("", "}", ","):

@@ -229,6 +229,21 @@ def _combinations() -> list[Made]:
         ("enumeration cut by a type", 3, {"type": "integer", "enum": [1, "a", 2.5, 3, None]}),
         ("one of that exclude each other", 3, {"oneOf": [{"type": "null"}, DIGIT]}),
         ("one of that overlap", 4, {"oneOf": [{"minimum": 2}, {"maximum": 5}], "type": "integer"}),
+        (
+            "one of whose branches overlap unless they are closed",
+            5,
+            {
+                "oneOf": [
+                    {"type": "object", "properties": {"a": DIGIT}},
+                    {"type": "object", "properties": {"b": DIGIT}, "required": ["b"]},
+                ]
+            },
+        ),
+        (
+            "one of by a constant, in open objects",
+            4,
+            {"oneOf": [_kind("cat", lives=DIGIT), _kind("dog", name=SHORT)]},
+        ),
         ("not", 3, {"type": "integer", "not": {"const": 5}}),
         ("all of what cannot be together", 4, {"allOf": [{"type": "string"}, {"type": "integer"}]}),
         ("any of one that cannot be", 4, {"anyOf": [False, {"const": "left"}]}),
@@ -238,6 +253,11 @@ def _combinations() -> list[Made]:
             {"allOf": [{"anyOf": [_has(f"a{i}"), _has(f"b{i}")]} for i in range(12)]},
         ),
     ]
+
+
+def _kind(kind: str, **properties: Schema) -> Schema:
+    declared = {"kind": {"const": kind}, **properties}
+    return {"type": "object", "properties": declared, "required": list(declared)}
 
 
 def _has(name: str) -> Schema:
