@@ -1,6 +1,6 @@
 """Whole streams, byte for byte but for what must differ: ids, the date, and noise in the digits.
 
-`golden/NAME.json` is the path and body of a request (with a salt, so that nothing is cached for it),
+`golden/NAME.json` is the path and body of a request (with a salt, so that nothing is cached),
 `golden/NAME.sse` the stream it gives. After a change that is meant, run this file with
 REWRITE_GOLDEN=1 to write them anew, and read the difference before you commit it.
 """
