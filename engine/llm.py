@@ -6,7 +6,7 @@ from typing import Any
 
 from .assembler import OutputAssembler
 from .build import load_tokenizer, plan_model
-from .chat_template import ChatTemplate, plain_messages
+from .chat_prompts import ChatPrompts
 from .core import EngineCore
 from .errors import BadRequestError, RequestFailedError
 from .grammars import Grammars
@@ -41,7 +41,7 @@ class LLM:
         self.plan = planned.plan
         self.model_config = planned.model
         self.tokenizer = load_tokenizer(planned, self.settings)
-        self._template = ChatTemplate.for_tokenizer(self.tokenizer)
+        self._chats = ChatPrompts(self.tokenizer, trusts_requests=True)
         self._grammars = Grammars(lambda: (self.tokenizer, planned.model.vocab_size))
         self._core, self.startup_seconds = load_core(planned.config, self._grammars)
         self._num_requests = 0
@@ -81,24 +81,24 @@ class LLM:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         use_progress_bar: bool = True,
     ) -> list[list[Completion]]:
         """Answer conversations: each a list of messages `{"role": …, "content": …}`.
 
-        As `generate`, after the model's chat template. Raises BadRequestError if there is none, or
-        it refuses the messages.
+        As `generate`, after the model's chat template, or the one given. Calls of tools are left
+        in the text. Raises BadRequestError if there is no template, or it refuses the messages.
         """
-        if self._template is None:
-            raise BadRequestError("this model has no chat template (chat_template=FILE gives one)")
-        extra = {**(chat_template_kwargs or {}), **({"tools": list(tools)} if tools else {})}
         prompts: list[Prompt] = []
         for messages in _as_conversations(conversations):
-            text = self._template.render(
-                plain_messages(messages),
+            text = self._chats.render(
+                messages,
+                tools=tools,
+                template=chat_template,
                 add_generation_prompt=add_generation_prompt and not continue_final_message,
                 continue_final_message=continue_final_message,
-                extra=extra,
+                variables=chat_template_kwargs,
             )
             prompts.append(self.tokenizer.encode(text, add_special_tokens=False))
         return self.generate(prompts, params, use_progress_bar=use_progress_bar)

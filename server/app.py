@@ -6,11 +6,11 @@ from fastapi import FastAPI, Request, Response
 
 from .. import __version__
 from ..engine.async_engine import AsyncEngine
+from ..engine.chat_prompts import ChatPrompts
 from ..engine.generation_defaults import GenerationDefaults
 from ..engine.settings import Settings
 from . import admin, chat, completions, operations
 from .chat_formats import ChatFormats
-from .chat_prompt import ChatPrompts
 from .errors import install_error_handlers
 from .metrics import ServerMetrics
 from .middleware import ApiKeys, BodyLimit, RequestIds

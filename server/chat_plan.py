@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.errors import BadRequestError
+from ..engine.json_depth import refusing_depth
 from ..engine.sampling_params import SamplingParams
 from ..engine.structured import StructuredOutput, ThinkingRule
-from .chat_protocol import ChatCompletionRequest
-from .json_depth import refusing_depth
+from .chat_protocol import ChatCompletionRequest, as_mappings
 from .message_parser import MessageParser
 from .reasoning import ReasoningParser
 from .service import Service
@@ -43,7 +43,7 @@ class ChatPlan:
                 "tool_choice",
             )
         text = chats.render(
-            body.messages,
+            as_mappings(body.messages),
             tools=None if choice is None else choice.tools,
             template=body.chat_template,
             add_generation_prompt=body.add_generation_prompt,

@@ -1,10 +1,12 @@
 """Request bodies that hold a conversation."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from ..engine.errors import BadRequestError
+from ..engine.json_depth import refusing_depth
 from ..engine.sampling_params import MAX_LOGPROBS
 from .fields import Int, Text
 from .protocol import GenerationRequest
@@ -46,6 +48,12 @@ class ChatMessage(BaseModel):
     refusal: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
+
+
+def as_mappings(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    """The messages as the engine takes them. Raises BadRequestError if nested too deeply."""
+    with refusing_depth("messages"):
+        return [message.model_dump(exclude_none=True) for message in messages]
 
 
 class ChatCompletionRequest(GenerationRequest):

@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from .. import __version__
 from ..engine.errors import BadRequestError, EngineDeadError, NotFoundError
-from .chat_protocol import TokenizeRequest
+from .chat_protocol import TokenizeRequest, as_mappings
 from .errors import error_body
 from .metrics import CONTENT_TYPE, ServerMetrics
 from .protocol import DetokenizeRequest
@@ -45,7 +45,7 @@ async def tokenize(body: TokenizeRequest, service: ServiceOfApp) -> TokenizeResp
         raise BadRequestError("Give exactly one of `prompt` and `messages`.", "prompt")
     if body.messages is not None:
         text = service.chats.render(
-            body.messages,
+            as_mappings(body.messages),
             tools=body.tools,
             add_generation_prompt=body.add_generation_prompt,
             continue_final_message=body.continue_final_message,

@@ -312,10 +312,15 @@ ANSWERS_OF_ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorResponse},
     "5XX": {"model": ErrorResponse},
 }
+_EVENT = {
+    "type": "object",
+    "properties": {"data": {"type": "string", "description": "A chunk as JSON, or `[DONE]`."}},
+    "required": ["data"],
+}
 ANSWERS_OF_GENERATION: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The whole answer, or with `stream` its chunks as server-sent events.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"itemSchema": _EVENT}},
     },
     **ANSWERS_OF_ERRORS,
 }

@@ -10,12 +10,12 @@ import msgspec
 from fastapi import Depends, Request
 
 from ..engine.async_engine import AsyncEngine, RequestStream
+from ..engine.chat_prompts import ChatPrompts
 from ..engine.errors import NotFoundError
 from ..engine.generation_defaults import GenerationDefaults
 from ..engine.outputs import RequestOutput, TokenLogprob
 from ..engine.sampling_params import SamplingParams
 from .chat_formats import ChatFormats
-from .chat_prompt import ChatPrompts
 from .prompts import PromptEncoder
 from .protocol import GenerationRequest
 from .responses import PromptTokensDetails, Usage

@@ -30,6 +30,21 @@ def test_a_conversation_is_what_its_rendered_text_is(llm: LLM) -> None:
     assert (chat.text, chat.num_prompt_tokens) == (plain.text, plain.num_prompt_tokens)
 
 
+def test_tools_reach_a_model_whose_template_does_not_know_them(llm: LLM) -> None:
+    tool = {"type": "function", "function": {"name": "look_up"}}
+    ((plain,),) = llm.chat(QUESTION, GREEDY, use_progress_bar=False)
+    ((shown,),) = llm.chat(QUESTION, GREEDY, tools=[tool], use_progress_bar=False)
+    assert shown.num_prompt_tokens > plain.num_prompt_tokens + 20
+
+
+def test_a_template_may_be_given(llm: LLM) -> None:
+    template = "{{ messages[0].content }} It is"
+    ((chat,),) = llm.chat(QUESTION, GREEDY, chat_template=template, use_progress_bar=False)
+    text = f"{QUESTION[0]['content']} It is"
+    ((plain,),) = llm.generate(text, GREEDY, use_progress_bar=False)
+    assert chat.token_ids == plain.token_ids
+
+
 def test_several_conversations_run_in_one_batch(llm: LLM) -> None:
     other = [{"role": "user", "content": "Name a colour."}]
     together = llm.chat([QUESTION, other], GREEDY, use_progress_bar=False)

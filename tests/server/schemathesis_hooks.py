@@ -58,14 +58,14 @@ def tamed(body: dict[str, Any], choice: int, path: str) -> dict[str, Any]:
     elif not isinstance(kept.get("prompt"), str) or not kept["prompt"]:
         kept["prompt"] = ["a", "b c"] if choice % 3 else [1, 2, 3]
     kept.setdefault("max_tokens", 4)
-    kept["stream"] = choice % 4 == 0
+    kept["stream"] = choice % 2 == 0
     if choice % 3 == 0:
         kept |= {"logprobs": True, "top_logprobs": 2} if is_chat else {"logprobs": 2}
     if choice % 5 == 0:
         kept["response_format"] = {"type": "json_object"}
     if choice % 7 == 0 and not kept["stream"]:
         kept["prompt_logprobs"] = 1
-    if kept["stream"] and choice % 8 == 0:
+    if kept["stream"] and choice % 4 == 0:
         kept["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
     if is_chat and choice % 11 == 0:
         function = {"name": "f", "parameters": {"type": "object", "properties": {"a": {}}}}

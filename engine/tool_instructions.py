@@ -1,13 +1,13 @@
 """Words for models whose chat template does not know of functions: in the Hermes frame."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Messages = list[dict[str, Any]]
 
 
-def explain_tools(messages: Messages, tools: Sequence[dict[str, Any]]) -> Messages:
+def explain_tools(messages: Messages, tools: Sequence[Mapping[str, Any]]) -> Messages:
     """The conversation with the functions explained at its beginning."""
     listed = "\n".join(json.dumps(tool.get("function"), ensure_ascii=False) for tool in tools)
     text = (

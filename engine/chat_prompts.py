@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..engine.chat_template import ChatTemplate, plain_messages
-from ..engine.errors import BadRequestError, ConfigurationError
-from ..engine.tokenizer import Tokenizer
-from .chat_protocol import ChatMessage
+from .chat_template import ChatTemplate, plain_messages
+from .errors import BadRequestError, ConfigurationError
 from .json_depth import refusing_depth
-from .tools.instructions import explain_tools, spell_out_calls
+from .tokenizer import Tokenizer
+from .tool_instructions import explain_tools, spell_out_calls
+
+Message = Mapping[str, Any]
 
 
 class ChatPrompts:
@@ -28,9 +29,9 @@ class ChatPrompts:
 
     def render(
         self,
-        messages: Sequence[ChatMessage],
+        messages: Sequence[Message],
         *,
-        tools: Sequence[dict[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         template: str | None = None,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
@@ -49,8 +50,8 @@ class ChatPrompts:
 
     def _render(
         self,
-        messages: Sequence[ChatMessage],
-        tools: Sequence[dict[str, Any]] | None,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None,
         template: str | None,
         add_generation_prompt: bool,
         continue_final_message: bool,
@@ -98,26 +99,33 @@ class ChatPrompts:
         return self._template, self.source
 
 
-def _plain(message: ChatMessage) -> dict[str, Any]:
+def _plain(message: Message) -> dict[str, Any]:
     """The message as templates expect it: arguments as objects, reasoning by both names, what has
     a newer name by that.
     """
-    plain = message.model_dump(exclude_none=True)
-    if message.role == "function":
+    plain = dict(message)
+    if plain.get("role") == "function":
         plain["role"] = "tool"
-    if message.function_call is not None:
-        call = {"type": "function", "function": plain.pop("function_call")}
-        plain["tool_calls"] = [*plain.get("tool_calls", ()), call]
-    if not message.content and message.refusal:
-        plain["content"] = message.refusal
-    reasoning = message.reasoning or message.reasoning_content
+    calls = [dict(call) for call in plain.get("tool_calls") or ()]
+    if plain.get("function_call") is not None:
+        calls.append({"type": "function", "function": plain.pop("function_call")})
+    if calls:
+        plain["tool_calls"] = [_with_object(call) for call in calls]
+    if not plain.get("content") and plain.get("refusal"):
+        plain["content"] = plain["refusal"]
+    reasoning = plain.get("reasoning") or plain.get("reasoning_content")
     if reasoning is not None:
         plain["reasoning"] = plain["reasoning_content"] = reasoning
-    for call in plain.get("tool_calls", ()):
-        arguments = call["function"]["arguments"]
-        if isinstance(arguments, str):
-            call["function"]["arguments"] = _read_arguments(arguments)
     return plain
+
+
+def _with_object(call: Mapping[str, Any]) -> dict[str, Any]:
+    """The call with its arguments as an object, where they are the text of one."""
+    function = dict(call.get("function") or {})
+    arguments = function.get("arguments", "{}")
+    if isinstance(arguments, str):
+        function["arguments"] = _read_arguments(arguments)
+    return {**call, "function": function}
 
 
 def _read_arguments(text: str) -> Any:

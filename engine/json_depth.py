@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..engine.errors import BadRequestError
+from .errors import BadRequestError
 
 
 @contextmanager
