@@ -7,7 +7,7 @@ ROOMS  := cli bench server engine scheduler paged_cache models kernels
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-clients serve test test-fast lint format types bench compare scaling kernels sanitise clean
+.PHONY: help setup setup-dev setup-clients serve test test-fast lint format types bench compare scaling kernels schemathesis sanitise clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -69,6 +69,16 @@ scaling: setup-dev ## measure how cost grows with load (ARGS="--only blocks,sche
 
 kernels: setup-dev ## compile the GPU kernels without a GPU, list registers and spills
 	env -u TRITON_INTERPRET $(BIN)/python benchmarks/gpu/compile_kernels.py $(ARGS)
+
+# Of a server that runs: make serve ARGS="--max-model-len 64 --admin-key admin"
+URL     ?= http://127.0.0.1:8000
+FUZZ_S  ?= 300
+schemathesis: setup-dev ## send a running server all that its openapi.json allows, for five minutes (URL=…)
+	SCHEMATHESIS_HOOKS=schemathesis_hooks PYTHONPATH=tests/server $(BIN)/python -m schemathesis.cli run \
+	  $(URL)/openapi.json --max-time $(FUZZ_S) --phases coverage,fuzzing --workers 2 \
+	  --checks not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance \
+	  --header "Authorization: Bearer admin" --continue-on-failure --warnings off \
+	  --request-timeout 60 --generation-database none $(ARGS)
 
 # The report of a fault goes to the process's own stderr, which pytest must leave alone.
 sanitise: setup-dev ## run the native CPU kernels' tests under GCC's AddressSanitizer and UBSan
