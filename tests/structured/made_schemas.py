@@ -230,6 +230,16 @@ def _combinations() -> list[Made]:
         ("one of that exclude each other", 3, {"oneOf": [{"type": "null"}, DIGIT]}),
         ("one of that overlap", 4, {"oneOf": [{"minimum": 2}, {"maximum": 5}], "type": "integer"}),
         (
+            "one of whose branches overlap unless they are closed",
+            5,
+            {
+                "oneOf": [
+                    {"type": "object", "properties": {"a": DIGIT}},
+                    {"type": "object", "properties": {"b": DIGIT}, "required": ["b"]},
+                ]
+            },
+        ),
+        (
             "one of by a constant, in open objects",
             4,
             {"oneOf": [_kind("cat", lives=DIGIT), _kind("dog", name=SHORT)]},
