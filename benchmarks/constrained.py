@@ -44,7 +44,7 @@ class StepClock:
         self._llm = llm
         self._seconds: list[float] = []
         self._step = llm.core.step
-        llm.core.step = self._timed_step  # type: ignore[method-assign]
+        llm.core.step = self._timed_step  # type: ignore[method-assign] - on purpose
 
     def _timed_step(self) -> StepResult:
         began = time.perf_counter()

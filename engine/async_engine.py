@@ -1,12 +1,9 @@
 """The engine as the server sees it: prompts in, async streams of text deltas out."""
 
 import asyncio
-import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +12,7 @@ import msgspec
 from .assembler import OutputAssembler
 from .client import EngineClient
 from .errors import BadRequestError, EngineDeadError, OverloadedError, RequestFailedError
+from .form_checker import FormChecker
 from .grammars import Grammars
 from .launch import EngineProcess
 from .messages import EngineStats, SequenceDelta, StepResult, Submit
@@ -29,8 +27,6 @@ from .tokenizer import Tokenizer
 logger = logging.getLogger(__name__)
 
 STALLED_AFTER_S = 60.0
-GRAMMAR_TIMEOUT_S = 10.0
-MAX_COMPILING = 64
 
 
 @dataclass(frozen=True)
@@ -114,9 +110,7 @@ class AsyncEngine:
         self.info = info
         self.tokenizer: Tokenizer  # set before the first request, while the engine loads
         self.listener: TelemetryListener = SilentListener()
-        self._grammars = Grammars(lambda: (self.tokenizer, info.vocab_size))
-        self._grammar_threads = ThreadPoolExecutor(2, thread_name_prefix="grammars")
-        self._num_compiling = 0
+        self._forms = FormChecker(Grammars(lambda: (self.tokenizer, info.vocab_size)))
         self._sequences: dict[str, _Sequence] = {}
         self._tell_death = on_death
         self._client = EngineClient(process, config, self._on_step, self._on_death)
@@ -153,7 +147,7 @@ class AsyncEngine:
         """End every open request and the engine process."""
         self._end_all(EngineDeadError("the server is shutting down"))
         await self._client.stop()
-        self._grammar_threads.shutdown(wait=False, cancel_futures=True)
+        self._forms.stop()
 
     async def stats(self) -> EngineStats:
         """Live state of queues and blocks. Raises EngineDeadError."""
@@ -209,44 +203,12 @@ class AsyncEngine:
         """Compile the structured output, if there is one, beside the event loop.
 
         Raises BadRequestError if it is no grammar, or one that takes too long; OverloadedError if
-        too many are being compiled.
+        too many are being compiled, or the queue has no room for the request anyway.
         """
         wanted = params.structured
-        if wanted is None or self._grammars.is_known(wanted):
-            return
-        self.check_capacity(params.n)
-        if self._num_compiling >= MAX_COMPILING:
-            raise OverloadedError("too many structured outputs are being compiled; try again later")
-        has_begun = threading.Event()
-
-        def compile_it() -> None:
-            has_begun.set()
-            self._grammars.compile(wanted)
-
-        loop = asyncio.get_running_loop()
-        self._num_compiling += 1
-        compiling = self._grammar_threads.submit(compile_it)
-        compiling.add_done_callback(lambda _: self._note_compiled(loop))
-        try:
-            await asyncio.wait_for(asyncio.wrap_future(compiling), GRAMMAR_TIMEOUT_S)
-        except asyncio.TimeoutError:
-            if not has_begun.is_set():
-                raise OverloadedError(
-                    "the structured output waited too long to be compiled; try again later"
-                ) from None
-            raise BadRequestError(
-                f"the structured output was not compiled within {GRAMMAR_TIMEOUT_S:.0f} seconds.",
-                "response_format",
-            ) from None
-
-    def _note_compiled(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called by the thread that compiled, maybe after everything has ended."""
-
-        def count() -> None:
-            self._num_compiling -= 1
-
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(count)
+        if wanted is not None and not self._forms.is_known(wanted):
+            self.check_capacity(params.n)
+            await self._forms.check(wanted)
 
     def check_capacity(self, num_sequences: int) -> None:
         """Raise OverloadedError if the queue has no room for them, EngineDeadError if not ready."""

@@ -11,8 +11,7 @@ from .batch import StepItem
 from .sampler import finite
 from .sequences import Ints, SequenceTable, StepLayout
 
-# Logits of so many positions are held at a time: a chunk's would be a hundred times the weights'
-# largest matrix product.
+# Logits of so many positions are held at a time: a whole chunk's take hundreds of megabytes.
 _ROWS_AT_ONCE = 64
 
 Score = tuple[float, tuple[tuple[int, float], ...]]

@@ -59,7 +59,6 @@ class Scheduler:
         self._long_prefill_token_threshold = long_prefill_token_threshold
         self._watermark_blocks = watermark_blocks
         self._ignore_priority = policy == "fcfs"
-
         self._requests: dict[str, Request] = {}
         self._waiting = WaitingQueue()
         self._running: list[Request] = []  # sorted by key
@@ -161,8 +160,7 @@ class Scheduler:
     ) -> list[RequestUpdate]:
         """Append the sampled tokens (by request id) and finish the requests that stop.
 
-        Those of `complete` stop with this token, whatever it is. Requests cancelled since
-        `schedule()` are passed over.
+        Those of `complete` stop with this one; those cancelled since `schedule()` are passed over.
         """
         if not batch.scheduled:
             return []

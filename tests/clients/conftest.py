@@ -46,3 +46,13 @@ def idle_again(client_server: Any) -> Iterator[None]:
     """After every test no request may be left over, and every block must be back."""
     yield
     client_server.wait_idle()
+
+
+@pytest.fixture(scope="session")
+def client(endpoint: Endpoint) -> Iterator[Any]:
+    """OpenAI's own client for Python; it does not retry, so every error shows."""
+    from openai import OpenAI  # not before a test asks: fast tests go without
+
+    options = {"base_url": endpoint.base_url, "api_key": endpoint.api_key, "max_retries": 0}
+    with OpenAI(**options) as client:
+        yield client

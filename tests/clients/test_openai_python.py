@@ -1,7 +1,6 @@
 """OpenAI's own Python client: whole and streamed answers, errors, headers, timeouts."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -13,13 +12,6 @@ QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of Franc
 FIXED: dict[str, Any] = {"temperature": 0, "extra_body": {"ignore_eos": True}}
 # Far more than the deadline of the check for idleness lets a forgotten request compute.
 ENDLESS: dict[str, Any] = {"max_tokens": 8000, "extra_body": {"ignore_eos": True}}
-
-
-@pytest.fixture(scope="module")
-def client(endpoint: Any) -> Iterator[OpenAI]:
-    options = {"base_url": endpoint.base_url, "api_key": endpoint.api_key, "max_retries": 0}
-    with OpenAI(**options) as client:
-        yield client
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """OpenAI's Python client where answers have a form: its parser, its stream's events, calls."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import openai
@@ -25,13 +24,6 @@ class GetWeather(BaseModel):
 
     city: Literal["Paris", "London"]
     unit: Literal["celsius", "fahrenheit"]
-
-
-@pytest.fixture(scope="module")
-def client(endpoint: Any) -> Iterator[OpenAI]:
-    options = {"base_url": endpoint.base_url, "api_key": endpoint.api_key, "max_retries": 0}
-    with OpenAI(**options) as client:
-        yield client
 
 
 @pytest.fixture

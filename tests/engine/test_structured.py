@@ -59,7 +59,7 @@ def feed(constraint: TokenConstraint, tokenizer: Tokenizer, text: str) -> None:
 
 
 def constraint_of(grammars: Grammars, tokenizer: Tokenizer, **params: object) -> TokenConstraint:
-    made = grammars.constraint(SamplingParams(**params), tokenizer.eos_token_ids)  # type: ignore[arg-type]
+    made = grammars.constraint(SamplingParams(**params), tokenizer.eos_token_ids)  # type: ignore[arg-type] - any of them
     assert made is not None
     return made
 
@@ -180,7 +180,7 @@ class Faulty:
 
 
 def test_a_fault_of_a_matcher_is_its_own_sequence_s_error(tokenizer) -> None:
-    filling, accepting = (TokenConstraint(VOCAB, Faulty()) for _ in range(2))  # type: ignore[arg-type]
+    filling, accepting = (TokenConstraint(VOCAB, Faulty()) for _ in range(2))  # type: ignore[arg-type] - a stand-in
     allowed(filling, tokenizer)
     accepting.accept(5)
     for constraint in (filling, accepting):
