@@ -3,9 +3,8 @@
 import asyncio
 import dataclasses
 import logging
-import signal
 import socket
-import time
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,10 +15,11 @@ from ..engine.errors import ConfigurationError, EngineDeadError
 from ..engine.launch import EngineProcess
 from ..engine.logs import configure_logging
 from ..engine.settings import Settings
+from .signals import StopSignals
 
 logger = logging.getLogger("octavo")
 
-GRACEFUL_SHUTDOWN_S = 10
+CLOSING_TIMEOUT_S = 5  # for connections that are open when every answer is written
 
 
 def print_plan(settings: Settings) -> None:
@@ -41,7 +41,10 @@ def print_info(settings: Settings) -> None:
 
 
 def run_server(settings: Settings, process: EngineProcess) -> int:
-    """Plan, load and serve until SIGINT or SIGTERM. Returns the exit code: 1 if the engine dies."""
+    """Plan, load and serve until SIGINT or SIGTERM, then drain.
+
+    Returns the exit code: 1 if the engine dies. A second signal ends the process at once.
+    """
     configure_logging(settings.log_level, settings.log_format)
     planned = plan_model(settings)
     if settings.log_format == "text":
@@ -61,54 +64,40 @@ def run_server(settings: Settings, process: EngineProcess) -> int:
 async def _serve(
     settings: Settings, planned: PlannedModel, process: EngineProcess, listener: socket.socket
 ) -> int:
-    import uvicorn
-
-    deaths: list[str] = []
-
-    def on_death(reason: str) -> None:
-        deaths.append(reason)
-        server.should_exit = True
-
+    signals = StopSignals(process)
+    death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     # The engine process loads weights while this one builds tokenizer and app.
     info = describe_model(planned, settings)
-    engine = AsyncEngine(process, settings, planned.config, info, on_death)
+    engine = AsyncEngine(process, settings, planned.config, info, death.set_result)
     await engine.start()
     try:
         engine.tokenizer = load_tokenizer(planned, settings)
         from ..server.app import create_app
+        from .http_server import HttpServer
 
-        config = uvicorn.Config(
-            create_app(engine, settings),
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
-        )
-        server = uvicorn.Server(config)
-        _survive_signals()
-        announcer = asyncio.create_task(_announce(engine, listener, process.started_at))
-        await server.serve(sockets=[listener])
+        app = create_app(engine, settings)
+        server = HttpServer(app, listener, CLOSING_TIMEOUT_S)
+        announcer = asyncio.create_task(_announce(engine, listener))
+        stopped = asyncio.create_task(signals.wait())
+        ends: tuple[asyncio.Future[Any], ...] = (stopped, death, server.ended)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if stopped.done() and not death.done():
+            drain = asyncio.create_task(app.state.drain.run(engine, settings.drain_timeout))
+            ends = (drain, death)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await server.stop()
         announcer.cancel()
+        stopped.cancel()
     finally:
         await engine.stop()
-    if deaths:
-        logger.error("stopped: %s", deaths[0])
+    if death.done():
+        logger.error("stopped: %s", death.result())
         return 1
+    logger.info("stopped")
     return 0
 
 
-def _survive_signals() -> None:
-    """Let this process outlive the signals that end uvicorn.
-
-    uvicorn takes SIGINT and SIGTERM while it serves, and raises them anew when it has shut down: by
-    default that would kill us before the engine is told to end.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-
-
-async def _announce(engine: AsyncEngine, listener: socket.socket, started_at: float) -> None:
+async def _announce(engine: AsyncEngine, listener: socket.socket) -> None:
     try:
         phases = await engine.wait_ready()
     except EngineDeadError:
@@ -123,7 +112,7 @@ async def _announce(engine: AsyncEngine, listener: socket.socket, started_at: fl
         engine.info.served_names[0],
         shown,
         port,
-        time.monotonic() - started_at,
+        phases["total"],
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -86,6 +87,11 @@ class EngineClient:
     def is_alive(self) -> bool:
         """Whether the process runs."""
         return self._process.is_alive
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that the process occupies; 0 if it is gone."""
+        return self._process.resident_bytes
 
     async def start(self) -> None:
         """Let the process load the model and return at once; await `ready` for it."""
@@ -189,7 +195,8 @@ class EngineClient:
                         waiter.set_result(message)
                 case Ready():
                     if self.ready is not None and not self.ready.done():
-                        self.ready.set_result(message.phases)
+                        total = round(time.monotonic() - self._process.started_at, 3)
+                        self.ready.set_result({**message.phases, "total": total})
                 case Failed():
                     self._failure = message.message
                     self._failure_told.set()

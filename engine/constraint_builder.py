@@ -20,6 +20,10 @@ class ConstraintBuilder:
         """Sequences that `take_ready` has not given back yet."""
         return len(self._building)
 
+    def waiting_priorities(self) -> list[int]:
+        """The priority of each sequence that waits here."""
+        return [submit.priority for submit, _ in self._building.values()]
+
     def begin(self, submit: Submit) -> None:
         """Start on a sequence's constraint."""
         stops = (*submit.eos_token_ids, *submit.params.stop_token_ids)

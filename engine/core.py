@@ -6,14 +6,14 @@ sockets, text or HTTP.
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..models.batch import SampledToken
-from ..paged_cache import BlockPool
+from ..paged_cache import BlockLives, BlockPool
 from ..scheduler import Batch, FinishReason, Scheduler
 from .constraint_builder import ConstraintBuilder
 from .constraints import TokenConstraint
@@ -46,6 +46,8 @@ class _Flight:
 
     batch: Batch
     launched_at: float
+    schedule_seconds: float
+    busy_seconds: float  # launching it and waiting for it
     pending: "PendingTokens | None"
     error: Exception | None
 
@@ -53,7 +55,10 @@ class _Flight:
         if self.error is not None:
             raise self.error
         assert self.pending is not None
-        return self.pending.wait()
+        began = time.monotonic()
+        tokens = self.pending.wait()
+        self.busy_seconds += time.monotonic() - began
+        return tokens
 
 
 class EngineCore:
@@ -63,7 +68,11 @@ class EngineCore:
         self, config: EngineConfig, runner: "Runner", model_identity: bytes, grammars: Grammars
     ) -> None:
         self._runner = runner
-        self._pool = BlockPool(config.num_blocks, config.enable_prefix_caching)
+        sample = config.block_life_sample
+        self._lives_of_blocks = BlockLives(sample) if sample > 0.0 else None
+        self._pool = BlockPool(
+            config.num_blocks, config.enable_prefix_caching, self._lives_of_blocks
+        )
         self._scheduler = Scheduler(
             self._pool,
             config.block_size,
@@ -133,9 +142,11 @@ class EngineCore:
         except Exception as error:
             failed = self._give_up(flight.batch, error)
             return self._result(flight, refused + failed, was_computed=False)
+        began = time.monotonic()
         self._note_prompt_scores(flight)
-        delivered = self._deliver(flight.batch, sampled)
-        return self._result(flight, refused + delivered, was_computed=True)
+        deltas = refused + self._deliver(flight.batch, sampled)
+        deliver_seconds = time.monotonic() - began
+        return self._result(flight, deltas, was_computed=True, deliver_seconds=deliver_seconds)
 
     def drain(self) -> None:
         """Wait for the steps in flight, so that what was cancelled has given its blocks back."""
@@ -145,9 +156,13 @@ class EngineCore:
     def stats(self, ticket: int = 0) -> EngineStats:
         """The present state of queues and blocks."""
         pool = self._pool
+        num_deferred = self._builder.num_waiting
+        priorities = self._scheduler.waiting_priorities() + self._builder.waiting_priorities()
         return EngineStats(
             num_running=self._scheduler.num_running,
-            num_waiting=self._scheduler.num_waiting,
+            num_waiting=self._scheduler.num_waiting + num_deferred,
+            num_deferred=num_deferred,
+            waiting_by_priority=dict(Counter(priorities)),
             blocks_total=self._config.num_blocks - 1,
             blocks_free=pool.num_free - pool.num_cached,
             blocks_cached=pool.num_cached,
@@ -206,12 +221,14 @@ class EngineCore:
         if not batch.scheduled:
             return
         self._note_schedule(batch, started)
+        scheduled = time.monotonic()
         pending, error = None, None
         try:
             pending = self._runner.launch(batch.scheduled)
         except Exception as caught:
             error = caught
-        self._flights.append(_Flight(batch, started, pending, error))
+        launched = time.monotonic() - scheduled
+        self._flights.append(_Flight(batch, started, scheduled - started, launched, pending, error))
 
     def _deliver(self, batch: Batch, sampled: list[SampledToken]) -> list[SequenceDelta]:
         complete, broken = self._follow(sampled) if self._constraints else ((), {})
@@ -297,12 +314,18 @@ class EngineCore:
         ]
 
     def _result(
-        self, flight: _Flight, deltas: list[SequenceDelta], *, was_computed: bool
+        self,
+        flight: _Flight,
+        deltas: list[SequenceDelta],
+        *,
+        was_computed: bool,
+        deliver_seconds: float = 0.0,
     ) -> StepResult:
         finished = time.monotonic()
         began = max(flight.launched_at, self._last_finished_at)
         self._last_finished_at = finished
         batch = flight.batch
+        sample_seconds = 0.0 if flight.pending is None else flight.pending.sample_seconds
         return StepResult(
             deltas=tuple(deltas),
             finished_at=finished,
@@ -313,6 +336,11 @@ class EngineCore:
             prefix_hit_tokens=batch.prefix_hit_tokens,
             num_preemptions=len(batch.preempted),
             num_recomputed_tokens=batch.recomputed_tokens if was_computed else 0,
+            schedule_seconds=flight.schedule_seconds,
+            execute_seconds=flight.busy_seconds - sample_seconds,
+            sample_seconds=sample_seconds,
+            deliver_seconds=deliver_seconds,
+            block_lives=self._lives_of_blocks.collect() if self._lives_of_blocks else (),
         )
 
     def _note_schedule(self, batch: Batch, now: float) -> None:

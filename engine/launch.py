@@ -39,6 +39,15 @@ class EngineProcess:
         """Whether it runs."""
         return self._process.poll() is None
 
+    @property
+    def resident_bytes(self) -> int:
+        """Memory it occupies (RSS); 0 if it is gone, or where there is no /proc."""
+        try:
+            pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        except (OSError, IndexError):
+            return 0
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def configure(self, config: bytes) -> None:
         """Tell it what to load: an EngineConfig as JSON. A process that is gone is not told."""
         assert self._process.stdin is not None

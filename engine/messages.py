@@ -5,6 +5,7 @@ Instants are seconds of the system-wide monotonic clock, so that both processes 
 
 import msgspec
 
+from ..paged_cache import BlockLife
 from .sampling_params import SamplingParams
 
 
@@ -79,7 +80,10 @@ class SequenceDelta(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class StepResult(msgspec.Struct, frozen=True, tag="step"):
-    """One engine step: deltas of the front end's sequences and the step's own figures."""
+    """One engine step: deltas of the front end's sequences and the step's own figures.
+
+    On a GPU steps may overlap: the stages' seconds are what the step loop spent on each.
+    """
 
     deltas: tuple[SequenceDelta, ...]
     finished_at: float
@@ -90,13 +94,20 @@ class StepResult(msgspec.Struct, frozen=True, tag="step"):
     prefix_hit_tokens: int = 0
     num_preemptions: int = 0
     num_recomputed_tokens: int = 0
+    schedule_seconds: float = 0.0  # choosing the batch
+    execute_seconds: float = 0.0  # the model; on a GPU with sampling
+    sample_seconds: float = 0.0  # drawing tokens from logits
+    deliver_seconds: float = 0.0  # tokens into sequences, blocks into the prefix index, deltas
+    block_lives: tuple[BlockLife, ...] = ()
 
 
 class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
     """The engine's state between two steps. Blocks exclude the padding block."""
 
     num_running: int
-    num_waiting: int
+    num_waiting: int  # those whose grammar is compiled included
+    num_deferred: int  # those alone
+    waiting_by_priority: dict[int, int]
     blocks_total: int
     blocks_free: int  # never used, or used and not cached
     blocks_cached: int  # unreferenced, content kept for reuse

@@ -52,6 +52,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     enforce_eager: bool
     deterministic: bool
     num_threads: int
+    block_life_sample: float  # share of the blocks whose lives are measured; 0: none
     log_level: str
     log_format: str
 
@@ -215,6 +216,7 @@ def make_plan(
         deterministic=settings.deterministic,
         async_scheduling=cuda if settings.async_scheduling is None else settings.async_scheduling,
         num_threads=settings.num_threads or usable_cores(),
+        block_life_sample=settings.kv_cache_metrics_sample if settings.kv_cache_metrics else 0.0,
         log_level=settings.log_level,
         log_format=settings.log_format,
     )

@@ -114,11 +114,15 @@ class Settings(BaseSettings):
     api_key: Names = Field(
         default_factory=list, description="Key(s) that clients must send as Bearer token."
     )
+    api_key_file: Path | None = Field(
+        None, description="File with such keys, one a line (a mounted secret)."
+    )
     admin_key: Names = Field(
         default_factory=list,
         description="Key(s) for /server_info, /reset_prefix_cache and /abort_requests, which are "
         "closed without one.",
     )
+    admin_key_file: Path | None = Field(None, description="File with such keys, one a line.")
     max_body_bytes: ByteSize = Field(
         8 * 1024**2, ge=1024, description="Largest request body; beyond it 413."
     )
@@ -128,8 +132,28 @@ class Settings(BaseSettings):
     max_queued_requests: int = Field(
         1024, ge=0, description="Choices that may wait beyond the running ones; beyond it 503."
     )
+    drain_timeout: float = Field(
+        30.0,
+        ge=0.0,
+        description="Seconds that running requests get to end after SIGTERM or SIGINT; then they "
+        "are cut short.",
+    )
     metrics_prefix: str = Field(
         "octavo_", description="Prefix of metric names; `vllm:` fits vLLM's dashboards."
+    )
+    metrics_by_key: bool = Field(
+        False, description="Count requests and tokens by API key (by the beginning of its hash)."
+    )
+    kv_cache_metrics: bool = Field(
+        False, description="Measure how long KV blocks live, idle and wait for reuse."
+    )
+    kv_cache_metrics_sample: float = Field(
+        0.01, gt=0.0, le=1.0, description="Share of KV blocks that --kv-cache-metrics follows."
+    )
+    otlp_traces_endpoint: str | None = Field(
+        None,
+        description="Send traces to this OpenTelemetry collector, like "
+        "http://localhost:4318/v1/traces (extra `otel`).",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Log level."

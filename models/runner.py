@@ -3,6 +3,7 @@
 Flat tensors, one forward pass, the sampler. This is the reference that `GpuRunner` must equal.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -119,9 +120,11 @@ class ModelRunner:
         if not num_drawing:
             return PendingTokens((), None, scores)
         logits = self._decoder.logits(states[:num_drawing])
+        began = time.perf_counter()
         drawn = sample(logits, drawing, self._draw, masks)
+        sample_seconds = time.perf_counter() - began if self._device.type == "cpu" else 0.0
         self._drawn[self._to_device(layout.rows[layout.sampling])] = drawn.token_ids
-        return PendingTokens(sequences, drawn, scores)
+        return PendingTokens(sequences, drawn, scores, sample_seconds)
 
     @torch.inference_mode()
     def warm_up(self) -> None:

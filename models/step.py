@@ -19,6 +19,7 @@ class PendingTokens:
     sequences: Sequence[RunningSequence]  # those that draw, in the order of the batch
     draw: Draw | None
     prompt_scores: Sequence[PromptScores] = ()
+    sample_seconds: float = 0.0  # spent on drawing; 0 where the device does it in its own time
 
     def wait(self) -> list[SampledToken]:
         """The tokens, when the device has drawn them. Call it once."""

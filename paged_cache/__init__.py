@@ -7,6 +7,7 @@ in `kv_tensors`, which the rooms that compute import by name.
 
 from .block import Block
 from .block_hash import BlockHash, hash_block
+from .block_lives import BlockLife, BlockLives
 from .block_pool import BlockPool, NoFreeBlocksError
 from .block_table import BlockTable
 from .kv_layout import KVLayout
@@ -15,6 +16,8 @@ from .prefix_index import PrefixIndex
 __all__ = [
     "Block",
     "BlockHash",
+    "BlockLife",
+    "BlockLives",
     "BlockPool",
     "BlockTable",
     "KVLayout",

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from .block import Block
 from .block_hash import BlockHash
+from .block_lives import BlockLives
 from .eviction_list import EvictionList
 from .prefix_index import PrefixIndex
 
@@ -21,11 +22,16 @@ class BlockPool:
     back before the others; then cached ones, the least recently used first.
 
     Block 0 is the null block: never handed out, the target of padding writes. Every method but
-    `reset_prefix_cache` and `check_integrity` is O(1) per block. Raises ValueError for fewer than
-    two blocks.
+    `reset_prefix_cache` and `check_integrity` is O(1) per block. `lives` is told how blocks fare.
+    Raises ValueError for fewer than two blocks.
     """
 
-    def __init__(self, num_blocks: int, enable_prefix_caching: bool = True) -> None:
+    def __init__(
+        self,
+        num_blocks: int,
+        enable_prefix_caching: bool = True,
+        lives: BlockLives | None = None,
+    ) -> None:
         if num_blocks < 2:
             raise ValueError(f"num_blocks must be at least 2 (one is padding), got {num_blocks}")
         null_block, *usable = [Block(block_id) for block_id in range(num_blocks)]
@@ -33,6 +39,7 @@ class BlockPool:
         self.num_usable = len(usable)
         self.enable_prefix_caching = enable_prefix_caching
         self.num_evictions = 0
+        self._lives = lives
         self._blocks = usable
         self._index = PrefixIndex()
         self._empty = usable[::-1]  # a stack of the free blocks without content
@@ -72,6 +79,8 @@ class BlockPool:
         if num_blocks == 1 and empty:  # what decoding asks for
             block = empty.pop()
             block.ref_count = 1
+            if self._lives is not None:
+                self._lives.taken((block,))
             return [block]
         num_kept = len(empty) - num_blocks
         if num_kept >= 0:
@@ -87,6 +96,8 @@ class BlockPool:
                 taken.append(self._evict())
         for block in taken:
             block.ref_count = 1
+        if self._lives is not None:
+            self._lives.taken(taken)
         return taken
 
     def touch(self, blocks: Iterable[Block]) -> None:
@@ -96,6 +107,8 @@ class BlockPool:
             if block.ref_count == 0:
                 self._cached.remove(block)
             block.ref_count += 1
+            if self._lives is not None:
+                self._lives.used(block)
 
     def release(self, blocks: Iterable[Block]) -> None:
         """Give up one hold on each block.
@@ -179,6 +192,8 @@ class BlockPool:
         block = self._cached.pop()
         self.num_evictions += 1
         self._forget_content(block)
+        if self._lives is not None:
+            self._lives.evicted(block)
         return block
 
     def _forget_content(self, block: Block) -> None:

@@ -101,6 +101,10 @@ class Scheduler:
         """Requests that wait for admission, preempted ones included."""
         return len(self._waiting)
 
+    def waiting_priorities(self) -> list[int]:
+        """The priority of each request that waits. O(waiting requests): for who watches."""
+        return [request.key[0] for request in self._waiting]
+
     def add(self, request: Request) -> None:
         """Queue a new request.
 

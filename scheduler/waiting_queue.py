@@ -1,6 +1,7 @@
 """Requests that wait for admission, in scheduling order."""
 
 import heapq
+from collections.abc import Iterator
 
 from .request import Request, SchedulingKey
 
@@ -19,6 +20,9 @@ class WaitingQueue:
 
     def __len__(self) -> int:
         return len(self._requests)
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self._requests.values())
 
     @property
     def head(self) -> Request | None:

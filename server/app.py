@@ -11,7 +11,9 @@ from ..engine.generation_defaults import GenerationDefaults
 from ..engine.settings import Settings
 from . import admin, chat, completions, operations
 from .chat_formats import ChatFormats
+from .drain import Drain, DrainGate
 from .errors import install_error_handlers
+from .http_metrics import HttpMetrics
 from .metrics import ServerMetrics
 from .middleware import ApiKeys, BodyLimit, RequestIds
 from .service import Service
@@ -49,10 +51,9 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
     )
     logger.info("parsers of chats: %s", formats.describe())
     app.state.service = Service(engine, defaults=defaults, chats=chats, formats=formats)
-    app.state.metrics = ServerMetrics(
-        settings.metrics_prefix, engine.info.served_names[0], engine.config
-    )
-    engine.listener = app.state.metrics
+    app.state.metrics = ServerMetrics(settings, engine.info.served_names[0], engine.config)
+    app.state.drain = Drain()
+    engine.listeners.append(app.state.metrics)
     install_error_handlers(app)
     app.add_exception_handler(ClientGoneError, _on_client_gone)
     for room in (completions, chat, operations, admin):
@@ -60,6 +61,8 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
     # The one added last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(ApiKeys, keys=settings.api_key, admin_keys=settings.admin_key)
+    app.add_middleware(DrainGate, drain=app.state.drain)
+    app.add_middleware(HttpMetrics, metrics=app.state.metrics)
     app.add_middleware(RequestIds)
     return app
 

@@ -2,8 +2,8 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from ..engine.async_engine import RequestStream
 from ..engine.outputs import RequestOutput, TokenLogprob
+from ..engine.request_stream import RequestStream
 from .chat_plan import ChatPlan
 from .completion_choices import prompt_logprobs
 from .message_parts import MessageDelta, ToolCallDelta

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 
 from fastapi import APIRouter, Request, Response
 
-from ..engine.async_engine import RequestStream
 from ..engine.errors import BadRequestError
+from ..engine.request_stream import RequestStream
 from ..engine.sampling_params import SamplingParams
 from .completion_choices import ChoiceWriter, Prompt
 from .protocol import CompletionRequest

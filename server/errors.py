@@ -9,6 +9,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import Scope
 
 from ..engine.errors import (
     BadRequestError,
@@ -57,6 +58,11 @@ def error_body(
     }
 
 
+def note_rejection(scope: Scope, reason: str) -> None:
+    """Leave word for the metrics why a request is turned away, where its status does not tell."""
+    scope.setdefault("state", {})["rejection"] = reason
+
+
 def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and headers of an error's answer. What is not ours is a 500 without details."""
     match error:
@@ -84,6 +90,9 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def on_error(request: Request, error: Exception) -> JSONResponse:
         status, body, headers = describe(error)
+        if status == 503:
+            is_full = isinstance(error, OverloadedError)
+            note_rejection(request.scope, "queue_full" if is_full else "not_ready")
         return JSONResponse(body, status, headers)
 
     async def on_invalid(request: Request, error: Exception) -> JSONResponse:

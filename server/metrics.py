@@ -1,45 +1,39 @@
 """Prometheus metrics: vLLM's names and buckets under a prefix of one's own.
 
 Counters and histograms grow as the engine client reports events; gauges are read from the engine
-when somebody scrapes, so that none can be stale. Definitions: vLLM, `v1/metrics/loggers.py` and
-`v1/metrics/stats.py`. Every metric has the labels `model_name` (first served name) and `engine`.
+when somebody scrapes, so that none can be stale. What there is stands in `metric_catalog`. Every
+metric has the labels `model_name` (first served name) and `engine`.
 """
-
-from collections.abc import Iterable, Iterator
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    GCCollector,
     Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from ..engine.messages import EngineStats
+from ..engine.messages import StepResult
 from ..engine.plan import EngineConfig
-from ..engine.telemetry import FinishedRequest, StepTelemetry
+from ..engine.settings import Settings
+from ..engine.telemetry import FinishedChoice, FinishedPrompt
+from .metric_catalog import (
+    ABORT_REASONS,
+    BY_KEY,
+    CATALOG,
+    FINISH_REASONS,
+    KV_LIVES,
+    REJECTION_REASONS,
+    SOURCES,
+    STAGES,
+    Metric,
+)
+from .state_collector import ServerState, StateCollector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-FINISH_REASONS = ("stop", "length", "abort", "error")
-
-_TTFT_BUCKETS = (
-    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
-    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
-)
-_TOKEN_TIME_BUCKETS = (
-    *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75),
-    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
-)
-_REQUEST_TIME_BUCKETS = (
-    *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
-    *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
-)
-_STEP_TOKEN_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-_CHOICE_BUCKETS = (1, 2, 5, 10, 20)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -47,193 +41,163 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class ServerMetrics:
     """All metrics of one server; a `TelemetryListener` for the engine client."""
 
-    def __init__(self, prefix: str, model_name: str, config: EngineConfig) -> None:
+    def __init__(self, settings: Settings, model_name: str, config: EngineConfig) -> None:
+        self._prefix = settings.metrics_prefix
+        self._labels = {"model_name": model_name, "engine": "0"}
+        self._longest = config.max_model_len
         self._registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
-        self._state = _StateCollector(prefix, model_name, config)
+        GCCollector(registry=self._registry)
+        self._state = StateCollector(
+            self._prefix, self._labels, config, settings.max_queued_requests
+        )
         self._registry.register(self._state)
-        labels = {"model_name": model_name, "engine": "0"}
-
-        def counter(name: str, text: str) -> Counter:
-            metric = Counter(prefix + name, text, [*labels], registry=self._registry)
-            return metric.labels(**labels)
-
-        def histogram(name: str, text: str, buckets: Iterable[float]) -> Histogram:
-            metric = Histogram(
-                prefix + name, text, [*labels], registry=self._registry, buckets=tuple(buckets)
-            )
-            return metric.labels(**labels)
-
-        lengths = one_two_five(config.max_model_len)
-        self._prompt_tokens = counter("prompt_tokens", "Prompt tokens, cached ones included.")
-        self._prompt_tokens_cached = counter(
-            "prompt_tokens_cached", "Prompt tokens found in the prefix cache."
-        )
-        self._generation_tokens = counter("generation_tokens", "Generated tokens.")
-        self._prefix_queries = counter(
-            "prefix_cache_queries", "Tokens looked up in the prefix cache at first admission."
-        )
-        self._prefix_hits = counter("prefix_cache_hits", "Tokens found in the prefix cache.")
-        self._preemptions = counter("num_preemptions", "Requests preempted for lack of blocks.")
-        self._recomputed_tokens = counter(
-            "recomputed_tokens", "Tokens computed again after a preemption."
-        )
-        success = Counter(
-            prefix + "request_success",
-            "Choices ended, by reason.",
-            [*labels, "finished_reason"],
-            registry=self._registry,
-        )
-        self._finished = {
-            reason: success.labels(**labels, finished_reason=reason) for reason in FINISH_REASONS
+        self._by_key = settings.metrics_by_key
+        flags = {
+            BY_KEY: settings.metrics_by_key,
+            KV_LIVES: settings.kv_cache_metrics,
         }
-        # vLLM calls this histogram a total, which Prometheus' own rules keep for counters. Prefixes
-        # with a colon are for dashboards made for vLLM, and no metric of theirs passes those rules.
-        step_tokens = "iteration_tokens_total" if ":" in prefix else "iteration_tokens"
-        self._step_tokens = histogram(
-            step_tokens, "Tokens computed and generated in a step.", _STEP_TOKEN_BUCKETS
-        )
-        self._choices = histogram("request_params_n", "Choices asked for.", _CHOICE_BUCKETS)
-        self._max_tokens = histogram("request_params_max_tokens", "Limits asked for.", lengths)
-        self._prompt_length = histogram("request_prompt_tokens", "Prompt lengths.", lengths)
-        self._generation_length = histogram(
-            "request_generation_tokens", "Generated lengths.", lengths
-        )
-        self._computed_length = histogram(
-            "request_prefill_kv_computed_tokens",
-            "Prompt tokens computed, cached ones not.",
-            lengths,
-        )
-        self._ttft = histogram(
-            "time_to_first_token_seconds",
-            "From arrival at the server to the first token.",
-            _TTFT_BUCKETS,
-        )
-        self._itl = histogram(
-            "inter_token_latency_seconds", "Between two deliveries of tokens.", _TOKEN_TIME_BUCKETS
-        )
-        self._tpot = histogram(
-            "request_time_per_output_token_seconds",
-            "Decode time by generated tokens less one.",
-            _TOKEN_TIME_BUCKETS,
-        )
-        self._e2e, self._queue, self._inference, self._prefill, self._decode = (
-            histogram(f"{name}_seconds", text, _REQUEST_TIME_BUCKETS)
-            for name, text in (
-                ("e2e_request_latency", "From arrival to the last token."),
-                ("request_queue_time", "From arrival in the engine to the first step."),
-                ("request_inference_time", "From the first step to the last token."),
-                ("request_prefill_time", "From the first step to the first token."),
-                ("request_decode_time", "From the first to the last token."),
-            )
-        )
+        wanted = [m for m in CATALOG if m.only_with is None or flags[m.only_with]]
+        # The engine's own counters come with its gauges, from the state.
+        own = {"kv_block_evictions", "engine_restarts"}
+        self._counters = {
+            metric.name: self._counter(metric)
+            for metric in wanted
+            if metric.kind == "counter" and metric.name not in own
+        }
+        self._histograms = {
+            metric.name: self._histogram(metric) for metric in wanted if metric.kind == "histogram"
+        }
+        self._finished = self._children("request_success", "finished_reason", FINISH_REASONS)
+        self._aborted = self._children("requests_aborted", "reason", ABORT_REASONS)
+        self._rejected = self._children("requests_rejected", "reason", REJECTION_REASONS)
+        self._sources = self._children("prompt_tokens_by_source", "source", SOURCES)
+        stages = self._histograms["step_duration_seconds"]
+        self._stages = {
+            stage: stages.labels(**self._labels, stage=stage)
+            for stage in STAGES
+            if stage != "sample" or config.device == "cpu"
+        }
+        # Those without labels of their own, ready to count.
+        self._plain = {
+            name: family.labels(**self._labels)
+            for name, family in self._counters.items()
+            if not _of(name).labels
+        }
+        self._timings = {
+            name: family.labels(**self._labels)
+            for name, family in self._histograms.items()
+            if not _of(name).labels
+        }
 
-    def render(self, stats: EngineStats | None, is_ready: bool, last_step_age_s: float) -> bytes:
-        """The exposition text with the engine's present state (None: it does not answer)."""
-        self._state.show(stats, is_ready, last_step_age_s)
+    def render(self, state: ServerState) -> bytes:
+        """The exposition text with the server's present state."""
+        self._state.show(state)
         return generate_latest(self._registry)
 
     def on_request(self, n: int) -> None:
-        """An API request with `n` choices was accepted."""
-        self._choices.observe(n)
+        """A prompt with `n` choices was accepted."""
+        self._timings["request_params_n"].observe(n)
 
-    def on_step(self, step: StepTelemetry) -> None:
+    def on_step(self, step: StepResult) -> None:
         """The engine finished a step."""
-        self._generation_tokens.inc(step.num_generation_tokens)
-        self._prefix_queries.inc(step.prefix_query_tokens)
-        self._prefix_hits.inc(step.prefix_hit_tokens)
-        self._preemptions.inc(step.num_preemptions)
-        self._recomputed_tokens.inc(step.num_recomputed_tokens)
-        self._step_tokens.observe(step.num_prompt_tokens + step.num_generation_tokens)
+        plain = self._plain
+        plain["generation_tokens"].inc(step.num_generation_tokens)
+        plain["prefix_cache_queries"].inc(step.prefix_query_tokens)
+        plain["prefix_cache_hits"].inc(step.prefix_hit_tokens)
+        plain["num_preemptions"].inc(step.num_preemptions)
+        plain["recomputed_tokens"].inc(step.num_recomputed_tokens)
+        num_tokens = step.num_prompt_tokens + step.num_generation_tokens
+        self._timings["iteration_tokens"].observe(num_tokens)
+        for stage, seconds in (
+            ("schedule", step.schedule_seconds),
+            ("execute", step.execute_seconds),
+            ("sample", step.sample_seconds),
+            ("deliver", step.deliver_seconds),
+        ):
+            if stage in self._stages:
+                self._stages[stage].observe(seconds)
+        for life in step.block_lives:
+            self._timings["kv_block_lifetime_seconds"].observe(life.lifetime_s)
+            self._timings["kv_block_idle_before_evict_seconds"].observe(life.idle_s)
+            for gap_s in life.reuse_gaps_s:
+                self._timings["kv_block_reuse_gap_seconds"].observe(gap_s)
 
     def on_first_token(self, ttft_s: float, prompt_tokens: int, cached_tokens: int) -> None:
         """A choice produced its first token."""
-        self._ttft.observe(ttft_s)
-        self._prompt_tokens.inc(prompt_tokens)
-        self._prompt_tokens_cached.inc(cached_tokens)
+        self._timings["time_to_first_token_seconds"].observe(ttft_s)
+        self._plain["prompt_tokens"].inc(prompt_tokens)
+        self._plain["prompt_tokens_cached"].inc(cached_tokens)
+        self._sources["local_cache_hit"].inc(cached_tokens)
+        self._sources["local_compute"].inc(prompt_tokens - cached_tokens)
 
     def on_inter_token(self, itl_s: float) -> None:
         """A choice produced tokens after its first; `itl_s` since the ones before."""
-        self._itl.observe(itl_s)
+        self._timings["inter_token_latency_seconds"].observe(itl_s)
 
-    def on_finished(self, request: FinishedRequest) -> None:
+    def on_choice_finished(self, choice: FinishedChoice) -> None:
         """A choice ended, by itself or by being cancelled."""
-        self._finished[request.finish_reason].inc()
-        self._e2e.observe(request.e2e_s)
-        self._prompt_length.observe(request.prompt_tokens)
-        self._generation_length.observe(request.generation_tokens)
-        self._max_tokens.observe(request.max_tokens)
-        self._computed_length.observe(request.prompt_tokens - request.cached_tokens)
-        for histogram, value in (
-            (self._queue, request.queue_s),
-            (self._prefill, request.prefill_s),
-            (self._decode, request.decode_s),
-            (self._inference, request.inference_s),
-            (self._tpot, request.tpot_s),
+        self._finished[choice.finish_reason].inc()
+        if choice.abort_reason is not None:
+            self._aborted[choice.abort_reason].inc()
+        for name, value in (
+            ("request_prompt_tokens", choice.prompt_tokens),
+            ("request_generation_tokens", choice.generation_tokens),
+            ("request_params_max_tokens", choice.max_tokens),
+            ("request_prefill_kv_computed_tokens", choice.prompt_tokens - choice.cached_tokens),
+            ("e2e_request_latency_seconds", choice.e2e_s),
+            ("request_queue_time_seconds", choice.queue_s),
+            ("request_prefill_time_seconds", choice.prefill_s),
+            ("request_decode_time_seconds", choice.decode_s),
+            ("request_inference_time_seconds", choice.inference_s),
+            ("request_time_per_output_token_seconds", choice.tpot_s),
         ):
             if value is not None:
-                histogram.observe(value)
+                self._timings[name].observe(value)
 
-
-class _StateCollector(Collector):
-    """Gauges and counters that the engine itself keeps, as they were when it was last asked."""
-
-    def __init__(self, prefix: str, model_name: str, config: EngineConfig) -> None:
-        self._prefix = prefix
-        self._labels = {"model_name": model_name, "engine": "0"}
-        self._config = {
-            "block_size": str(config.block_size),
-            "cache_dtype": config.kv_dtype,
-            "enable_prefix_caching": str(config.enable_prefix_caching),
-        }
-        self._stats: EngineStats | None = None
-        self._is_ready = False
-        self._last_step_age_s = 0.0
-
-    def show(self, stats: EngineStats | None, is_ready: bool, last_step_age_s: float) -> None:
-        self._stats, self._is_ready, self._last_step_age_s = stats, is_ready, last_step_age_s
-
-    def collect(self) -> Iterator[Metric]:
-        yield self._gauge("engine_up", "Whether requests can be served.", float(self._is_ready))
-        yield self._gauge(
-            "last_step_age_seconds",
-            "How long open work has waited for a step to finish.",
-            self._last_step_age_s,
-        )
-        stats = self._stats
-        if stats is None:
+    def on_prompt_finished(self, prompt: FinishedPrompt) -> None:
+        """The last choice of a prompt ended."""
+        self._timings["request_max_num_generation_tokens"].observe(prompt.longest_choice)
+        if not self._by_key:
             return
-        yield self._gauge(
-            "cache_config_info",
-            "How the KV cache is set up; always 1.",
-            1.0,
-            {**self._config, "num_gpu_blocks": str(stats.blocks_total)},
-        )
-        for name, text, value in (
-            ("num_requests_running", "Choices that hold blocks.", stats.num_running),
-            ("num_requests_waiting", "Choices that wait for admission.", stats.num_waiting),
-            ("kv_cache_usage_perc", "Used part of the KV blocks, 0 to 1.", stats.kv_usage),
-            ("kv_blocks_used", "KV blocks that requests hold.", stats.blocks_used),
-            ("kv_blocks_cached", "Free KV blocks with reusable content.", stats.blocks_cached),
-            ("kv_blocks_free", "Free KV blocks without content.", stats.blocks_free),
-        ):
-            yield self._gauge(name, text, float(value))
-        evictions = CounterMetricFamily(
-            self._prefix + "kv_block_evictions",
-            "Cached KV blocks taken for something else.",
-            labels=[*self._labels],
-        )
-        evictions.add_metric([*self._labels.values()], stats.num_evictions)
-        yield evictions
+        labels = {**self._labels, "key": prompt.origin.key or "anonymous"}
+        self._counters["requests_by_key"].labels(**labels).inc()
+        self._counters["prompt_tokens_by_key"].labels(**labels).inc(prompt.prompt_tokens)
+        self._counters["generation_tokens_by_key"].labels(**labels).inc(prompt.generation_tokens)
 
-    def _gauge(
-        self, name: str, text: str, value: float, more: dict[str, str] | None = None
-    ) -> GaugeMetricFamily:
-        labels = {**self._labels, **(more or {})}
-        family = GaugeMetricFamily(self._prefix + name, text, labels=[*labels])
-        family.add_metric([*labels.values()], value)
-        return family
+    def on_rejected(self, reason: str) -> None:
+        """An API request was turned away."""
+        self._rejected[reason].inc()
+
+    def on_answer(self, handler: str, method: str, status: int, seconds: float) -> None:
+        """An HTTP answer is complete; `handler` is the route's template."""
+        self._counters["http_requests"].labels(handler, method, str(status)).inc()
+        self._histograms["http_request_duration_seconds"].labels(handler, method).observe(seconds)
+
+    def _counter(self, metric: Metric) -> Counter:
+        name, labels = self._named(metric)
+        return Counter(name, metric.text, labels, registry=self._registry)
+
+    def _histogram(self, metric: Metric) -> Histogram:
+        name, labels = self._named(metric)
+        buckets = tuple(one_two_five(self._longest)) if metric.by_length else metric.buckets
+        return Histogram(name, metric.text, labels, registry=self._registry, buckets=buckets)
+
+    def _named(self, metric: Metric) -> tuple[str, list[str]]:
+        if metric.is_bare:
+            return metric.name, [*metric.labels]
+        name = metric.name
+        # vLLM calls this histogram a total, which Prometheus' own rules keep for counters. Prefixes
+        # with a colon are for dashboards made for vLLM, and no metric of theirs passes those rules.
+        if name == "iteration_tokens" and ":" in self._prefix:
+            name += "_total"
+        return self._prefix + name, [*self._labels, *metric.labels]
+
+    def _children(self, name: str, label: str, values: tuple[str, ...]) -> dict[str, Counter]:
+        """A counter's children by their own label: made now, so that each begins at 0."""
+        family = self._counters[name]
+        return {value: family.labels(**self._labels, **{label: value}) for value in values}
 
 
 def one_two_five(limit: int) -> list[float]:
@@ -244,3 +208,7 @@ def one_two_five(limit: int) -> list[float]:
         buckets.extend(float(digit * scale) for digit in (1, 2, 5) if digit * scale <= limit)
         scale *= 10
     return buckets or [1.0]
+
+
+def _of(name: str) -> Metric:
+    return next(metric for metric in CATALOG if metric.name == name)

@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .admin import ADMIN_PATHS
 from .errors import RequestTooLargeError, error_body
+from .open_paths import OPEN_PATHS
 
-OPEN_PATHS = frozenset({"/health", "/livez", "/readyz", "/ping", "/version", "/metrics"})
+KEY_LABEL_DIGITS = 12  # of the SHA-256: enough to tell keys apart, and nothing to guess one from
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -50,7 +51,8 @@ class ApiKeys:
     """Refuses requests without one of the keys; probes, version and metrics stay open.
 
     `ADMIN_PATHS` want an admin key, and are closed if there is none; it opens everything else too.
-    Keys are compared by their hashes in constant time.
+    Keys are compared by their hashes in constant time. The beginning of a key's hash is left
+    for the metrics (`scope["state"]["key_label"]`).
     """
 
     def __init__(self, app: ASGIApp, keys: list[str], admin_keys: list[str]) -> None:
@@ -87,7 +89,10 @@ class ApiKeys:
         scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
         given = _digest(key.strip())
         known = [hmac.compare_digest(given, one) for one in wanted]
-        return scheme.lower() == "bearer" and any(known)
+        if scheme.lower() != "bearer" or not any(known):
+            return False
+        scope.setdefault("state", {})["key_label"] = given.hex()[:KEY_LABEL_DIGITS]
+        return True
 
 
 class BodyLimit:

@@ -6,6 +6,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from .. import __version__
 from ..engine.errors import BadRequestError, EngineDeadError, NotFoundError
 from .chat_protocol import TokenizeRequest, as_mappings
+from .drain import Drain
 from .errors import error_body
 from .metrics import CONTENT_TYPE, ServerMetrics
 from .protocol import DetokenizeRequest
@@ -19,6 +20,7 @@ from .responses import (
     VersionResponse,
 )
 from .service import Service, ServiceOfApp
+from .state_collector import ServerState
 
 router = APIRouter(responses=ANSWERS_OF_ERRORS)
 
@@ -85,8 +87,12 @@ async def livez() -> Response:
 
 
 @router.get("/readyz", response_class=Response)
-async def readyz(service: ServiceOfApp) -> Response:
-    """Whether requests are served: the model is loaded."""
+async def readyz(request: Request, service: ServiceOfApp) -> Response:
+    """Whether new requests are taken: the model is loaded, and the server is not ending."""
+    drain = request.app.state.drain
+    assert isinstance(drain, Drain)
+    if drain.has_begun:
+        return _unavailable("the server is shutting down")
     return Response() if service.engine.is_ready else _unavailable("the model is not loaded")
 
 
@@ -118,14 +124,23 @@ async def load(service: ServiceOfApp) -> LoadResponse:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request, service: ServiceOfApp) -> Response:
     """Prometheus metrics; gauges are read from the engine now."""
-    collected = request.app.state.metrics
-    assert isinstance(collected, ServerMetrics)
+    collected, drain = request.app.state.metrics, request.app.state.drain
+    assert isinstance(collected, ServerMetrics) and isinstance(drain, Drain)
     engine = service.engine
     try:
         stats = await engine.stats()
     except EngineDeadError:
         stats = None
-    text = collected.render(stats, engine.is_ready, engine.last_step_age_s)
+    text = collected.render(
+        ServerState(
+            stats=stats,
+            is_ready=engine.is_ready,
+            is_draining=drain.has_begun,
+            last_step_age_s=engine.last_step_age_s,
+            startup_seconds=engine.startup_seconds,
+            resident_bytes=engine.resident_bytes,
+        )
+    )
     return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 

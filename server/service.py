@@ -9,12 +9,14 @@ from typing import Annotated
 import msgspec
 from fastapi import Depends, Request
 
-from ..engine.async_engine import AsyncEngine, RequestStream
+from ..engine.async_engine import AsyncEngine
 from ..engine.chat_prompts import ChatPrompts
 from ..engine.errors import NotFoundError
 from ..engine.generation_defaults import GenerationDefaults
 from ..engine.outputs import RequestOutput, TokenLogprob
+from ..engine.request_stream import RequestStream
 from ..engine.sampling_params import SamplingParams
+from ..engine.telemetry import RequestOrigin
 from .chat_formats import ChatFormats
 from .prompts import PromptEncoder
 from .protocol import GenerationRequest
@@ -73,6 +75,7 @@ class Service:
             cache_salt=body.cache_salt or "",
             public_id=heading.id,
             arrived_at=heading.arrived_at,
+            origin=heading.origin,
         )
 
     def _bounded(self, params: SamplingParams) -> SamplingParams:
@@ -92,6 +95,7 @@ class Heading:
     created: int
     model: str
     arrived_at: float
+    origin: RequestOrigin
 
     @classmethod
     def of(cls, request: Request, body: GenerationRequest, kind: str, model: str) -> "Heading":
@@ -103,6 +107,11 @@ class Heading:
             created=int(time.time()),
             model=model,
             arrived_at=time.monotonic(),
+            origin=RequestOrigin(
+                key=getattr(request.state, "key_label", ""),
+                traceparent=request.headers.get("traceparent", ""),
+                tracestate=request.headers.get("tracestate", ""),
+            ),
         )
 
 

@@ -1,0 +1,40 @@
+"""The signals that end the server: the first one asks, the second one ends."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+
+from ..engine.launch import EngineProcess
+
+logger = logging.getLogger("octavo")
+
+SAME_SIGNAL_S = 0.1  # `timeout` and terminals may deliver one wish twice: to us and to our group
+
+
+class StopSignals:
+    """Takes SIGINT and SIGTERM from now on. Make it inside the running event loop."""
+
+    def __init__(self, process: EngineProcess) -> None:
+        self._process = process
+        self._first = asyncio.Event()
+        self._first_at = 0.0
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._take, number)
+
+    async def wait(self) -> None:
+        """Return once the first signal has come."""
+        await self._first.wait()
+
+    def _take(self, number: signal.Signals) -> None:
+        now = time.monotonic()
+        if not self._first.is_set():
+            logger.info("%s: the server drains; another one ends it at once", number.name)
+            self._first_at = now
+            self._first.set()
+        elif now - self._first_at > SAME_SIGNAL_S:
+            logger.warning("%s again: ended at once", number.name)
+            self._process.discard()
+            os._exit(128 + number)

@@ -1,0 +1,69 @@
+"""A choice under way, as the front end knows it: its text so far, and its instants."""
+
+import asyncio
+from dataclasses import dataclass
+
+from .assembler import OutputAssembler
+from .messages import SequenceDelta
+from .outputs import RequestOutput
+from .telemetry import FinishedChoice, FinishedPrompt, RequestOrigin
+
+
+@dataclass(slots=True)
+class OpenPrompt:
+    """What the choices of one prompt have in common."""
+
+    public_id: str
+    origin: RequestOrigin
+    prompt_tokens: int
+    arrived_at: float
+    num_open: int
+    generation_tokens: int = 0
+    longest_choice: int = 0
+
+    def close_one(self, generation_tokens: int) -> FinishedPrompt | None:
+        """A choice has ended with so many tokens. Returns the whole if it was the last."""
+        self.num_open -= 1
+        self.generation_tokens += generation_tokens
+        self.longest_choice = max(self.longest_choice, generation_tokens)
+        if self.num_open > 0:
+            return None
+        return FinishedPrompt(
+            self.origin, self.prompt_tokens, self.generation_tokens, self.longest_choice
+        )
+
+
+@dataclass(slots=True)
+class OpenChoice:
+    """One choice: how to assemble its text, where it goes, and its instants for the metrics."""
+
+    prompt: OpenPrompt
+    assembler: OutputAssembler
+    inbox: "asyncio.Queue[RequestOutput | Exception]"
+    max_tokens: int
+    delta: SequenceDelta | None = None  # the newest
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+
+    def finished(
+        self, request_id: str, finish_reason: str, abort_reason: str | None, ended_at: float
+    ) -> FinishedChoice:
+        """Its whole life, now that it has ended."""
+        delta = self.delta
+        was_scheduled = delta is not None and delta.scheduled_at > 0.0
+        return FinishedChoice(
+            request_id=request_id,
+            origin=self.prompt.origin,
+            prompt_tokens=self.prompt.prompt_tokens,
+            generation_tokens=self.assembler.num_output_tokens,
+            cached_tokens=self.assembler.num_cached_tokens,
+            max_tokens=self.max_tokens,
+            finish_reason=finish_reason,
+            abort_reason=abort_reason,
+            arrived_at=self.prompt.arrived_at,
+            queued_at=delta.queued_at if delta is not None else None,
+            scheduled_at=delta.scheduled_at if delta is not None and was_scheduled else None,
+            first_token_at=self.first_token_at,
+            last_token_at=self.last_token_at,
+            ended_at=ended_at,
+        )
