@@ -1,7 +1,7 @@
-"""The `octavo` command: serve, generate, pull, info, bench."""
+"""The `octavo` command: serve, generate, pull, info, config, bench."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -110,6 +110,21 @@ def pull(settings: Settings) -> None:
 
     files = resolve_model(settings.model, settings.cache_dir, revision=settings.revision)
     print(files.path)
+
+
+@app.command()
+@with_settings()
+def config(
+    settings: Settings,
+    output: Annotated[
+        Literal["table", "yaml", "json"],
+        typer.Option("--format", help="yaml is what --config reads."),
+    ] = "table",
+) -> None:
+    """Print every setting as it is in force, and where its value came from."""
+    from .config import print_config
+
+    print_config(settings, output)
 
 
 @app.command()

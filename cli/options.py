@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from ..engine.settings import Settings
+from ..engine.settings import CONFIG_VARIABLE, Settings
 
 SERVER_ONLY = frozenset(
     {
@@ -24,12 +24,24 @@ SERVER_ONLY = frozenset(
         "max_logprobs",
         "max_queued_requests",
         "metrics_prefix",
+        "metrics_by_key",
+        "kv_cache_metrics",
+        "kv_cache_metrics_sample",
+        "otlp_traces_endpoint",
+        "drain_timeout",
+        "api_key_file",
+        "admin_key_file",
         "served_model_name",
     }
 )
 
 _CONFIG = Annotated[
-    Path | None, typer.Option("--config", help="YAML file with settings, beneath the environment.")
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar=CONFIG_VARIABLE,
+        help="YAML file with settings, beneath the environment.",
+    ),
 ]
 
 

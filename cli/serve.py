@@ -14,7 +14,7 @@ from ..engine.build import PlannedModel, describe_model, load_tokenizer, plan_mo
 from ..engine.errors import ConfigurationError, EngineDeadError
 from ..engine.launch import EngineProcess
 from ..engine.logs import configure_logging
-from ..engine.settings import Settings
+from ..engine.settings import Settings, unknown_variables
 from .signals import StopSignals
 
 logger = logging.getLogger("octavo")
@@ -46,6 +46,8 @@ def run_server(settings: Settings, process: EngineProcess) -> int:
     Returns the exit code: 1 if the engine dies. A second signal ends the process at once.
     """
     configure_logging(settings.log_level, settings.log_format)
+    for name in unknown_variables():
+        logger.warning("%s in the environment sets nothing; `octavo config` lists what is", name)
     planned = plan_model(settings)
     if settings.log_format == "text":
         Console(stderr=True).print(_plan_table(planned))

@@ -1,25 +1,31 @@
 """Every setting of Octavo, in one model with one source of defaults.
 
-Order of precedence: command line (passed to the constructor), environment (`OCTAVO_…`), YAML file
+Order of precedence: command line (passed to `Settings.load`), environment (`OCTAVO_…`), YAML file
 (`--config`), the defaults here. Nothing else in Octavo reads the environment. Flags that exist in
 vLLM with the same meaning bear vLLM's name.
 """
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
 
 from .errors import ConfigurationError
+from .secret_files import read_keys
+
+PREFIX = "OCTAVO_"
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+SECRETS = frozenset({"api_key", "admin_key"})
 
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*$", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -60,7 +66,7 @@ class Settings(BaseSettings):
     """All settings of the server and the engine. Raises ConfigurationError through `load`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="OCTAVO_",
+        env_prefix=PREFIX,
         extra="ignore",
         frozen=True,
         protected_namespaces=(),
@@ -229,6 +235,8 @@ class Settings(BaseSettings):
     def _expand(cls, value: Path) -> Path:
         return value.expanduser()
 
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -238,56 +246,89 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Command line over environment; `load` adds the YAML file beneath."""
-        return init_settings, env_settings
+        """What `load` has put together, and nothing besides."""
+        return (init_settings,)
 
     @classmethod
     def load(cls, overrides: dict[str, Any], config_file: Path | None = None) -> "Settings":
         """Settings from the command line's `overrides`, the environment and a YAML file.
 
-        Raises ConfigurationError that names the flag, the value and the rule it breaks.
+        Keys from files join those given directly. Raises ConfigurationError that names the flag,
+        the value and the rule it breaks.
         """
-        settings_cls = cls if config_file is None else _with_yaml(config_file)
+        document = {} if config_file is None else _read_yaml(config_file)
+        given = EnvSettingsSource(cls)()
         try:
-            return settings_cls(**overrides)
+            settings = cls(**{**document, **given, **overrides})
         except ValidationError as error:
-            raise ConfigurationError(_explain(error)) from None
+            raise ConfigurationError(_explain(error, overrides)) from None
+        settings._sources = {
+            **dict.fromkeys(document, f"file {config_file}"),
+            **{name: f"environment {_variable(name)}" for name in given},
+            **dict.fromkeys(overrides, "command line"),
+        }
+        return settings
+
+    def source_of(self, name: str) -> str:
+        """Where a setting's value came from: command line, environment, file or default."""
+        return self._sources.get(name, "default")
+
+    def all_api_keys(self) -> list[str]:
+        """The keys of clients, those in --api-key-file included. Raises ConfigurationError."""
+        return [*self.api_key, *read_keys(self.api_key_file, "--api-key-file")]
+
+    def all_admin_keys(self) -> list[str]:
+        """The operators' keys, those in --admin-key-file included. Raises ConfigurationError."""
+        return [*self.admin_key, *read_keys(self.admin_key_file, "--admin-key-file")]
 
 
-def _with_yaml(path: Path) -> type[Settings]:
-    if not path.is_file():
-        raise ConfigurationError(f"--config {path}: no such file")
-
-    class SettingsWithFile(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            from yaml import YAMLError
-
-            try:
-                document = YamlConfigSettingsSource(settings_cls, yaml_file=path)
-            except (YAMLError, UnicodeDecodeError, ValueError, TypeError) as error:
-                raise ConfigurationError(f"--config {path}: not a YAML mapping: {error}") from None
-            unknown = sorted(set(document.yaml_data) - set(Settings.model_fields))
-            if unknown:
-                raise ConfigurationError(
-                    f"--config {path}: unknown setting(s) {', '.join(unknown)}"
-                )
-            return init_settings, env_settings, document
-
-    return SettingsWithFile
+def unknown_variables() -> list[str]:
+    """Variables of the environment that begin as ours do and set nothing: misspelt, mostly."""
+    known = {_variable(name) for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    return sorted(
+        name for name in os.environ if name.startswith(PREFIX) and name.upper() not in known
+    )
 
 
-def _explain(error: ValidationError) -> str:
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    from yaml import YAMLError, safe_load
+
+    try:
+        document = safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigurationError(f"--config {path}: no such file") from None
+    except OSError as error:
+        raise ConfigurationError(f"--config {path}: {error.strerror or error}") from None
+    except (YAMLError, ValueError) as error:
+        raise ConfigurationError(f"--config {path}: not YAML: {error}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"--config {path}: not a YAML mapping of settings")
+    unknown = sorted(str(name) for name in document if name not in Settings.model_fields)
+    if unknown:
+        raise ConfigurationError(f"--config {path}: unknown setting(s) {', '.join(unknown)}")
+    return document
+
+
+def _explain(error: ValidationError, overrides: dict[str, Any]) -> str:
     lines = []
     for problem in error.errors():
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
         flag = name if name == "model" else "--" + name.replace("_", "-")
-        lines.append(f"{flag}: {problem['msg']} (got {problem['input']!r})")
+        shown = "a secret" if name in SECRETS else repr(problem["input"])
+        line = f"{flag}: {problem['msg']} (got {shown})"
+        variable = _variable(name)
+        if name not in overrides and variable in os.environ:
+            line += f", from the environment variable {variable}"
+            if os.environ[variable].startswith("tcp://"):
+                line += (
+                    "; Kubernetes sets it for a Service named octavo: set enableServiceLinks: "
+                    "false, or give the flag"
+                )
+        lines.append(line)
     return "\n".join(lines)

@@ -7,13 +7,13 @@ from pydantic import BaseModel, ConfigDict, StrictBool
 
 from .. import __version__
 from ..engine.errors import BadRequestError
+from ..engine.settings import SECRETS
 from .fields import Text
 from .responses import ANSWERS_OF_ERRORS
 from .service import ServiceOfApp
 
 ADMIN_PATHS = frozenset({"/server_info", "/reset_prefix_cache", "/abort_requests"})
 _ID_PREFIXES = ("", "cmpl-", "chatcmpl-")
-_SECRETS = frozenset({"api_key", "admin_key"})
 
 router = APIRouter(responses=ANSWERS_OF_ERRORS)
 
@@ -55,7 +55,7 @@ async def server_info(service: ServiceOfApp) -> ServerInfo:
     """Version, model, and every setting as it is in force."""
     engine = service.engine
     settings = engine.settings.model_dump(mode="json")
-    for name in _SECRETS:
+    for name in SECRETS:
         settings[name] = f"{len(settings[name])} key(s)"
     return ServerInfo(
         version=__version__,

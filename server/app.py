@@ -60,7 +60,7 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
         app.include_router(room.router)
     # The one added last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(ApiKeys, keys=settings.api_key, admin_keys=settings.admin_key)
+    app.add_middleware(ApiKeys, keys=settings.all_api_keys(), admin_keys=settings.all_admin_keys())
     app.add_middleware(DrainGate, drain=app.state.drain)
     app.add_middleware(HttpMetrics, metrics=app.state.metrics)
     app.add_middleware(RequestIds)
