@@ -1,6 +1,9 @@
 """The HTTP application: routes, and what stands before them."""
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 
@@ -35,7 +38,9 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
         docs_url="/docs",
         redoc_url=None,
         redirect_slashes=False,  # clients lose the body on the way
+        lifespan=_lifespan,
     )
+    app.state.at_end = []
     defaults = GenerationDefaults.choose(
         settings.generation_config,
         engine.tokenizer.generation_defaults,
@@ -54,6 +59,12 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
     app.state.metrics = ServerMetrics(settings, engine.info.served_names[0], engine.config)
     app.state.drain = Drain()
     engine.listeners.append(app.state.metrics)
+    if settings.otlp_traces_endpoint is not None:
+        from .tracing import Tracing  # takes a while, and packages that not all have
+
+        tracing = Tracing(settings.otlp_traces_endpoint, engine.info.served_names[0])
+        engine.listeners.append(tracing)
+        app.state.at_end.append(tracing.close)
     install_error_handlers(app)
     app.add_exception_handler(ClientGoneError, _on_client_gone)
     for room in (completions, chat, operations, admin):
@@ -65,6 +76,13 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
     app.add_middleware(HttpMetrics, metrics=app.state.metrics)
     app.add_middleware(RequestIds)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    for close in app.state.at_end:
+        await asyncio.to_thread(close)
 
 
 async def _on_client_gone(request: Request, error: Exception) -> Response:
