@@ -1,0 +1,137 @@
+"""The end of a server's life, with real signals and streams that are open."""
+
+import json
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.slow
+
+NUM_STREAMS = 16
+EXIT_DEADLINE_S = 60.0
+
+
+class Reader(threading.Thread):
+    """Reads one stream to its end."""
+
+    def __init__(self, url: str, max_tokens: int) -> None:
+        super().__init__(daemon=True)
+        self.body = {
+            "prompt": "Once upon a time",
+            "max_tokens": max_tokens,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        self.url = url
+        self.has_begun = threading.Event()
+        self.events: list[dict[str, Any]] = []
+        self.is_done = False
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            with httpx.stream(
+                "POST", self.url + "/v1/completions", json=self.body, timeout=120, verify=False
+            ) as answer:
+                for line in answer.iter_lines():
+                    if line == "data: [DONE]":
+                        self.is_done = True
+                    elif line:
+                        self.events.append(json.loads(line.removeprefix("data: ")))
+                        self.has_begun.set()
+        except httpx.HTTPError as error:
+            self.error = error
+
+    @property
+    def finish_reasons(self) -> list[str]:
+        choices = [choice for event in self.events for choice in event.get("choices", [])]
+        return [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self.events[-1]["usage"]["completion_tokens"])
+
+
+def open_streams(url: str, count: int, max_tokens: int) -> list[Reader]:
+    readers = [Reader(url, max_tokens) for _ in range(count)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        assert reader.has_begun.wait(60), reader.error
+    return readers
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_open_streams_end_by_themselves_while_new_requests_are_refused(
+    number: signal.Signals, start_server: Callable[..., AbstractContextManager], wait_until
+) -> None:
+    with start_server("--drain-timeout", "120") as server:
+        readers = open_streams(server.url, NUM_STREAMS, 100)
+        server.process.send_signal(number)
+        wait_until(lambda: server.get("/readyz").status_code == 503, 10)
+        assert [server.get(path).status_code for path in ("/livez", "/health")] == [200, 200]
+        refused = server.post("/v1/completions", json={"prompt": "Hi", "max_tokens": 1})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json()["error"]["type"] == "ServiceUnavailableError"
+        samples = server.metrics()
+        assert [v for k, v in samples.items() if k.startswith("octavo_draining{")] == [1]
+        rejected = [v for k, v in samples.items() if "rejected" in k and '"draining"' in k]
+        assert rejected == [1]
+        for reader in readers:
+            reader.join(EXIT_DEADLINE_S)
+        assert [reader.error for reader in readers] == [None] * NUM_STREAMS
+        assert [reader.finish_reasons for reader in readers] == [["length"]] * NUM_STREAMS
+        assert [reader.num_tokens for reader in readers] == [100] * NUM_STREAMS
+        assert all(reader.is_done for reader in readers)
+        assert server.process.wait(EXIT_DEADLINE_S) == 0
+
+
+def test_what_outlasts_the_drain_gets_a_proper_end(
+    start_server: Callable[..., AbstractContextManager],
+) -> None:
+    with start_server("--drain-timeout", "0.5") as server:
+        readers = open_streams(server.url, 4, 4000)
+        server.process.send_signal(signal.SIGTERM)
+        for reader in readers:
+            reader.join(EXIT_DEADLINE_S)
+        assert [reader.finish_reasons for reader in readers] == [["abort"]] * 4
+        assert all(reader.is_done and reader.error is None for reader in readers)
+        assert all(0 < reader.num_tokens < 4000 for reader in readers)
+        assert server.process.wait(EXIT_DEADLINE_S) == 0
+        assert "4 choices are cut short" in server.log_path.read_text()
+
+
+def test_a_second_signal_ends_at_once(
+    start_server: Callable[..., AbstractContextManager], wait_until
+) -> None:
+    with start_server("--drain-timeout", "120") as server:
+        (reader,) = open_streams(server.url, 1, 4000)
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: server.get("/readyz").status_code == 503, 10)
+        wait_until(lambda: _has_ended(server, signal.SIGTERM), 20)
+        assert server.process.returncode == 128 + signal.SIGTERM
+        reader.join(EXIT_DEADLINE_S)
+        assert not reader.is_done
+
+
+def test_an_idle_server_ends_and_leaves_nothing_behind(
+    start_server: Callable[..., AbstractContextManager], tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with start_server() as server:
+        assert [entry.name for entry in tmp_path.iterdir()]  # the engine's socket
+        assert server.stop() == 0
+    assert not [entry.name for entry in tmp_path.iterdir()]
+
+
+def _has_ended(server: Any, number: signal.Signals) -> bool:
+    """Send the signal again: the very first repetitions may come too soon to count as a wish."""
+    if server.process.poll() is None:
+        server.process.send_signal(number)
+    return server.process.poll() is not None
