@@ -17,13 +17,14 @@ from ..paged_cache import BlockLives, BlockPool
 from ..scheduler import Batch, FinishReason, Scheduler
 from .constraint_builder import ConstraintBuilder
 from .constraints import TokenConstraint
+from .flight import Flight
 from .grammars import Grammars, needs_constraint
 from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
 from .plan import EngineConfig
 from .translation import sampling_spec, scheduler_request
 
 if TYPE_CHECKING:
-    from ..models.step import PendingTokens, Runner
+    from ..models.step import Runner
 
 logger = logging.getLogger(__name__)
 
@@ -38,27 +39,6 @@ class _Life:
 
     queued_at: float
     scheduled_at: float = 0.0
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A step that was launched, or could not be (`error`)."""
-
-    batch: Batch
-    launched_at: float
-    schedule_seconds: float
-    busy_seconds: float  # launching it and waiting for it
-    pending: "PendingTokens | None"
-    error: Exception | None
-
-    def wait(self) -> list[SampledToken]:
-        if self.error is not None:
-            raise self.error
-        assert self.pending is not None
-        began = time.monotonic()
-        tokens = self.pending.wait()
-        self.busy_seconds += time.monotonic() - began
-        return tokens
 
 
 class EngineCore:
@@ -90,7 +70,7 @@ class EngineCore:
         self._constraints: dict[str, TokenConstraint] = {}
         self._prompt_scores: dict[str, list[TokenScore]] = {}
         self._next_preemption_log = 0.0
-        self._flights: deque[_Flight] = deque()  # oldest first
+        self._flights: deque[Flight] = deque()  # oldest first
         self._last_finished_at = 0.0
         self.failure: str | None = None  # why no step can be computed any more
 
@@ -228,7 +208,7 @@ class EngineCore:
         except Exception as caught:
             error = caught
         launched = time.monotonic() - scheduled
-        self._flights.append(_Flight(batch, started, scheduled - started, launched, pending, error))
+        self._flights.append(Flight(batch, started, scheduled - started, launched, pending, error))
 
     def _deliver(self, batch: Batch, sampled: list[SampledToken]) -> list[SequenceDelta]:
         complete, broken = self._follow(sampled) if self._constraints else ((), {})
@@ -280,7 +260,7 @@ class EngineCore:
                 complete.add(token.request_id)
         return complete, broken
 
-    def _note_prompt_scores(self, flight: _Flight) -> None:
+    def _note_prompt_scores(self, flight: Flight) -> None:
         """Keep what a step says of prompts until their first token; a preempted prompt repeats."""
         assert flight.pending is not None
         for part in flight.pending.prompt_scores:
@@ -315,7 +295,7 @@ class EngineCore:
 
     def _result(
         self,
-        flight: _Flight,
+        flight: Flight,
         deltas: list[SequenceDelta],
         *,
         was_computed: bool,
@@ -325,7 +305,6 @@ class EngineCore:
         began = max(flight.launched_at, self._last_finished_at)
         self._last_finished_at = finished
         batch = flight.batch
-        sample_seconds = 0.0 if flight.pending is None else flight.pending.sample_seconds
         return StepResult(
             deltas=tuple(deltas),
             finished_at=finished,
@@ -337,8 +316,8 @@ class EngineCore:
             num_preemptions=len(batch.preempted),
             num_recomputed_tokens=batch.recomputed_tokens if was_computed else 0,
             schedule_seconds=flight.schedule_seconds,
-            execute_seconds=flight.busy_seconds - sample_seconds,
-            sample_seconds=sample_seconds,
+            execute_seconds=flight.busy_seconds - flight.sample_seconds,
+            sample_seconds=flight.sample_seconds,
             deliver_seconds=deliver_seconds,
             block_lives=self._lives_of_blocks.collect() if self._lives_of_blocks else (),
         )

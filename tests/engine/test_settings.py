@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from octavo.engine.errors import ConfigurationError
-from octavo.engine.settings import Settings, parse_bytes
+from octavo.engine.settings import Settings, parse_bytes, unknown_variables
 
 
 def test_command_line_goes_over_environment_over_file_over_default(
@@ -68,3 +68,58 @@ def test_names_may_be_repeated_and_separated_by_commas() -> None:
     settings = Settings.load({"served_model_name": ["a,b", "c"], "api_key": "k1, k2"})
     assert settings.served_model_name == ["a", "b", "c"]
     assert settings.api_key == ["k1", "k2"]
+
+
+def test_every_value_names_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "octavo.yaml"
+    file.write_text("max_num_seqs: 3\nport: 1\nhost: 0.0.0.0\n")
+    monkeypatch.setenv("OCTAVO_PORT", "2")
+    monkeypatch.setenv("octavo_host", "127.0.0.2")
+    settings = Settings.load({"port": 4}, file)
+    assert (settings.port, settings.host, settings.max_num_seqs) == (4, "127.0.0.2", 3)
+    sources = {name: settings.source_of(name) for name in ("port", "host", "max_num_seqs", "dtype")}
+    assert sources == {
+        "port": "command line",
+        "host": "environment OCTAVO_HOST",
+        "max_num_seqs": f"file {file}",
+        "dtype": "default",
+    }
+
+
+def test_what_kubernetes_puts_into_the_environment_is_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OCTAVO_PORT", "tcp://10.0.0.1:8000")
+    with pytest.raises(ConfigurationError, match=r"OCTAVO_PORT.*enableServiceLinks"):
+        Settings.load({})
+    assert Settings.load({"port": 1}).port == 1
+
+
+def test_misspelt_variables_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCTAVO_PROT", "1")
+    monkeypatch.setenv("OCTAVO_PORT", "1")
+    monkeypatch.setenv("OCTAVO_CONFIG", "x.yaml")
+    assert unknown_variables() == ["OCTAVO_PROT"]
+
+
+def test_keys_come_from_files_too(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# of the team\nsk-one\n\n  sk-two \n")
+    settings = Settings.load({"api_key": ["sk-three"], "api_key_file": file})
+    assert settings.all_api_keys() == ["sk-three", "sk-one", "sk-two"]
+    assert settings.all_admin_keys() == []
+
+
+@pytest.mark.parametrize("text", [None, "", "# nothing\n", "\xff"])
+def test_a_file_without_keys_leaves_no_server_open(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "keys"
+    if text is not None:
+        file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=rf"^--api-key-file {file}"):
+        Settings.load({"api_key_file": file}).all_api_keys()
+
+
+def test_errors_do_not_show_keys() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load({"api_key": {"sk-secret": 1}})
+    assert "sk-secret" not in str(caught.value)

@@ -59,6 +59,12 @@ def test_identical_requests_count_exactly_as_vllms_contract_says(
         "prefix_cache_queries_total": NUM_REQUESTS * prompt_tokens,
         "prefix_cache_hits_total": 0,
         "num_preemptions_total": 0,
+        "prompt_tokens_by_source_total": NUM_REQUESTS * prompt_tokens,
+        "request_max_num_generation_tokens_sum": NUM_REQUESTS * MAX_TOKENS,
+        "request_max_num_generation_tokens_count": NUM_REQUESTS,
+        "step_duration_seconds_count": NUM_REQUESTS * MAX_TOKENS * 4,  # four stages
+        "requests_aborted_total": 0,
+        "requests_rejected_total": 0,
         "request_success_total": NUM_REQUESTS,
         "num_requests_running": 0,
         "num_requests_waiting": 0,

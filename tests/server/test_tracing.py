@@ -2,7 +2,7 @@
 
 import gzip
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -47,7 +47,7 @@ class Collector:
 
 
 @pytest.fixture(scope="module")
-def spans(start_server: Callable[..., AbstractContextManager]) -> Iterator[list[Any]]:
+def spans(start_server: Callable[..., AbstractContextManager]) -> list[Any]:
     """The spans of one request with a parent, and of one without, sent by the time of the end."""
     collector = Collector()
     body = {"prompt": "Hello", "max_tokens": 4, "temperature": 0, "ignore_eos": True}
@@ -57,7 +57,7 @@ def spans(start_server: Callable[..., AbstractContextManager]) -> Iterator[list[
         for headers in (parent, {}, unsampled, {"traceparent": "nonsense"}):
             assert server.post("/v1/completions", json=body, headers=headers).status_code == 200
     collector.stop()
-    yield collector.spans
+    return collector.spans
 
 
 def test_a_client_s_trace_goes_on(spans: list[Any]) -> None:
