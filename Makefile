@@ -7,7 +7,8 @@ ROOMS  := cli bench server engine scheduler paged_cache models kernels
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-clients serve test test-fast lint format types bench compare scaling kernels schemathesis sanitise clean
+.PHONY: help setup setup-dev setup-clients setup-docs serve test test-fast image-test lint format types \
+  bench compare scaling kernels schemathesis sanitise reference dashboards docs docs-serve lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -29,9 +30,15 @@ $(VENV)/.installed-clients: pyproject.toml $(NATIVE)
 	$(BIN)/python -m pip install --quiet --editable '.[clients]'
 	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed
 
+$(VENV)/.installed-docs: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@ $(VENV)/.installed
+
 setup: $(VENV)/.installed ## create .venv with what serving needs
 setup-dev: $(VENV)/.installed-dev ## create .venv with what development needs
 setup-clients: $(VENV)/.installed-clients ## and the client libraries of tests/clients (0.5 GB more)
+setup-docs: $(VENV)/.installed-docs
 
 serve: setup ## serve the embedded model on http://127.0.0.1:8000 (ARGS="--port 9000 …")
 	@exec $(BIN)/octavo serve $(ARGS)
@@ -41,6 +48,9 @@ test: setup-clients ## run every test
 
 test-fast: setup-dev ## run the tests that finish within two minutes
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+image-test: setup-dev ## build the CPU image and run it (as root; apt-get install buildah podman debootstrap)
+	$(BIN)/python -m pytest tests/image -m image $(ARGS)
 
 lint: setup-dev types ## ruff (lint, format) and mypy --strict
 	$(BIN)/ruff check .
@@ -89,6 +99,21 @@ sanitise: setup-dev ## run the native CPU kernels' tests under GCC's AddressSani
 	NATIVE_KERNELS_LIBRARY="$$folder/native.so" ASAN_OPTIONS=detect_leaks=0 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" \
 	$(BIN)/python -m pytest --capture=sys -p no:cacheprovider tests/kernels/native $(ARGS)
+
+reference: setup-dev ## write docs/metrics.md and docs/configuration.md anew from the code
+	$(BIN)/python docs/generate.py
+
+dashboards: setup-dev ## write Grafana's dashboards anew from deploy/grafana/definitions
+	$(BIN)/python deploy/grafana/build_dashboards.py
+
+docs: setup-docs ## build the documentation site into build/site; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: setup-docs ## show the documentation site on http://127.0.0.1:8001
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8001
+
+lock: ## write the image's lock files anew with the newest versions (needs uv)
+	sh deploy/docker/lock.sh
 
 clean: ## remove .venv and caches (models stay in the user's cache folder)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
