@@ -321,14 +321,14 @@ def _explain(error: ValidationError, overrides: dict[str, Any]) -> str:
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
         flag = name if name == "model" else "--" + name.replace("_", "-")
         shown = "a secret" if name in SECRETS else repr(problem["input"])
-        line = f"{flag}: {problem['msg']} (got {shown})"
-        variable = _variable(name)
+        variable, hint = _variable(name), ""
         if name not in overrides and variable in os.environ:
-            line += f", from the environment variable {variable}"
+            shown += f" from the environment variable {variable}"
             if os.environ[variable].startswith("tcp://"):
-                line += (
+                hint = (
                     "; Kubernetes sets it for a Service named octavo: set enableServiceLinks: "
                     "false, or give the flag"
                 )
+        line = f"{flag}: {problem['msg']} (got {shown}){hint}"
         lines.append(line)
     return "\n".join(lines)
