@@ -1,6 +1,6 @@
 """Writes docs/metrics.md and docs/configuration.md from the code; `--check` only compares.
 
-    .venv/bin/python docs/generate.py [--check]
+.venv/bin/python docs/generate.py [--check]
 """
 
 import sys
@@ -17,13 +17,13 @@ METRICS_HEAD = """\
 
 <!-- Written by docs/generate.py from server/metric_catalog.py: edit that. -->
 
-`GET /metrics` answers in Prometheus' text format; gauges are read from the engine at each scrape, so
-none is stale. Names have the prefix `octavo_` (`--metrics-prefix`; with `vllm:` dashboards and
+`GET /metrics` answers in Prometheus' text format; gauges are read from the engine at each scrape,
+so none is stale. Names have the prefix `octavo_` (`--metrics-prefix`; with `vllm:` dashboards and
 autoscalers made for vLLM work, and `iteration_tokens` is called `iteration_tokens_total` as there).
-Counters end in `_total` on the wire, histograms in `_bucket`, `_sum` and `_count`. Every metric has the
-labels `model_name` (the first served name) and `engine` (always `0`), but for those marked *bare*.
-Names are part of the public face: a change stands in the changelog. What they mean in practice, with
-dashboards and alerts: [Monitoring](monitoring.md).
+Counters end in `_total` on the wire, histograms in `_bucket`, `_sum` and `_count`. Every metric has
+the labels `model_name` (the first served name) and `engine` (always `0`), but for those marked
+*bare*. Names are part of the public face: a change stands in the changelog. What they mean in
+practice, with dashboards and alerts: [Monitoring](monitoring.md).
 
 Times: `time_to_first_token_seconds` and `e2e_request_latency_seconds` begin when the front end has
 received a request; all others are differences of the engine's own clock. "Choice" is one of the `n`
@@ -32,8 +32,8 @@ continuations of a prompt.
 """
 
 METRICS_FOOT = """
-Beside these: `process_*` (of the front end's process), `python_info` and `python_gc_*` of the Prometheus
-client library.
+Beside these: `process_*` (of the front end's process), `python_info` and `python_gc_*` of the
+Prometheus client library.
 
 ## Metrics of vLLM that are not here
 
@@ -46,23 +46,24 @@ CONFIGURATION_HEAD = """\
 
 <!-- Written by docs/generate.py from engine/settings.py: edit that. -->
 
-Every setting is a flag of `octavo serve`, a variable of the environment and a key of a YAML file. The
-command line goes over the environment, the environment over the file, the file over the defaults here.
+Every setting is a flag of `octavo serve`, a variable of the environment and a key of a YAML file.
+The command line goes over the environment, the environment over the file, the file over the
+defaults here.
 
 ```console
 $ octavo serve --max-num-seqs 32            # a flag
 $ OCTAVO_MAX_NUM_SEQS=32 octavo serve       # a variable: OCTAVO_ and the name in capitals
-$ octavo serve --config octavo.yaml         # a file (or OCTAVO_CONFIG=octavo.yaml): max_num_seqs: 32
+$ octavo serve --config octavo.yaml         # a file: max_num_seqs: 32 (or OCTAVO_CONFIG=…)
 ```
 
-`octavo config` takes the same flags, prints every setting as it would be in force and where its value
-came from; `octavo config --format yaml` prints a file that `--config` reads. An unknown key in a file is
-an error; an unknown `OCTAVO_…` variable is a warning. Sizes are bytes, or a number with a unit (`2GiB`,
-`500MB`). Lists are given as one text with commas, or by repeating the flag. Names are vLLM's where vLLM
-has the same setting ([Migrating from vLLM](migrating-from-vllm.md)).
+`octavo config` takes the same flags, prints every setting as it would be in force and where its
+value came from; `octavo config --format yaml` prints a file that `--config` reads. An unknown key
+in a file is an error; an unknown `OCTAVO_…` variable is a warning. Sizes are bytes, or a number
+with a unit (`2GiB`, `500MB`). Lists are given as one text with commas, or by repeating the flag.
+Names are vLLM's where vLLM has the same setting ([Migrating from vLLM](migrating-from-vllm.md)).
 
-API keys are best kept in files (`--api-key-file`, `--admin-key-file`: one a line, `#` begins a comment),
-which is how Docker, Kubernetes and systemd hand out secrets; they are never printed.
+API keys are best kept in files (`--api-key-file`, `--admin-key-file`: one a line, `#` begins a
+comment), which is how Docker, Kubernetes and systemd hand out secrets; they are never printed.
 
 """
 

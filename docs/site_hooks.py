@@ -16,7 +16,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-logger = logging.getLogger("mkdocs.hooks.site")
+logger = logging.getLogger("mkdocs.hooks.site_hooks")
 
 BROUGHT = {
     "CHANGELOG.md": "changelog.md",
