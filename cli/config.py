@@ -10,8 +10,11 @@ from ..engine.settings import SECRETS, Settings
 def print_config(settings: Settings, output: str) -> None:
     """Print all settings on standard output, as a table, as YAML for `--config`, or as JSON.
 
-    Keys are never printed: a YAML file made here names their number in a comment.
+    Keys are never printed: of a YAML file made here they are left out, with a warning. Raises
+    ConfigurationError if a file of keys cannot be read.
     """
+    settings.all_api_keys()  # a file that cannot be read is an error here as in `serve`
+    settings.all_admin_keys()
     values = settings.model_dump(mode="json")
     if output == "json":
         rows = {
@@ -44,6 +47,7 @@ def _print_yaml(values: dict[str, Any]) -> None:
     for name in SECRETS:
         if keys := values.pop(name):
             print(f"# {name}: {len(keys)} key(s), not shown")
+            print(f"octavo: {name} is left out; use {name}_file to keep it", file=sys.stderr)
     known = {name: value for name, value in values.items() if value is not None}
     print(yaml.safe_dump(known, sort_keys=False, allow_unicode=True), end="")
 

@@ -68,8 +68,10 @@ def serve(
         print_plan(settings)
         return
     from ..engine.launch import EngineProcess
+    from .signals import leave_at_signals
 
-    process = EngineProcess()  # first of all: it takes the longest
+    leave_at_signals()  # or the engine's process and socket would outlive us
+    process = EngineProcess()  # before anything else: it takes the longest
     try:
         from .serve import run_server
 

@@ -29,6 +29,7 @@ SERVER_ONLY = frozenset(
         "kv_cache_metrics_sample",
         "otlp_traces_endpoint",
         "drain_timeout",
+        "engine_timeout",
         "api_key_file",
         "admin_key_file",
         "served_model_name",

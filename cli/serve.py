@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import logging
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,9 +17,13 @@ from ..engine.logs import configure_logging
 from ..engine.settings import Settings, unknown_variables
 from .signals import StopSignals
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 logger = logging.getLogger("octavo")
 
-CLOSING_TIMEOUT_S = 5  # for connections that are open when every answer is written
+CLOSING_TIMEOUT_S = 2  # for connections that are open when every answer is written
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def print_plan(settings: Settings) -> None:
@@ -46,6 +50,12 @@ def run_server(settings: Settings, process: EngineProcess) -> int:
     Returns the exit code: 1 if the engine dies. A second signal ends the process at once.
     """
     configure_logging(settings.log_level, settings.log_format)
+    has_keys = bool(settings.all_api_keys())
+    settings.all_admin_keys()  # a file that cannot be read is told before anything is loaded
+    if not has_keys and settings.host not in LOOPBACK:
+        logger.warning(
+            "listening on %s without --api-key: whoever reaches it may use it", settings.host
+        )
     for name in unknown_variables():
         logger.warning("%s in the environment sets nothing; `octavo config` lists what is", name)
     planned = plan_model(settings)
@@ -67,36 +77,52 @@ async def _serve(
     settings: Settings, planned: PlannedModel, process: EngineProcess, listener: socket.socket
 ) -> int:
     signals = StopSignals(process)
+    stopped = asyncio.create_task(signals.wait())
     death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    # The engine process loads weights while this one builds tokenizer and app.
+    # The engine process loads weights while this one builds tokenizer and app, on a thread, so that
+    # a signal is heard meanwhile.
     info = describe_model(planned, settings)
     engine = AsyncEngine(process, settings, planned.config, info, death.set_result)
     await engine.start()
     try:
-        engine.tokenizer = load_tokenizer(planned, settings)
-        from ..server.app import create_app
+        making = asyncio.create_task(asyncio.to_thread(_make_app, engine, planned, settings))
+        await _first_of(making, stopped)
+        if not making.done():
+            logger.info("stopped while it was loading")
+            return 0
+        app = making.result()
         from .http_server import HttpServer
 
-        app = create_app(engine, settings)
         server = HttpServer(app, listener, CLOSING_TIMEOUT_S)
         announcer = asyncio.create_task(_announce(engine, listener))
-        stopped = asyncio.create_task(signals.wait())
-        ends: tuple[asyncio.Future[Any], ...] = (stopped, death, server.ended)
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await _first_of(stopped, death, server.ended)
         if stopped.done() and not death.done():
             drain = asyncio.create_task(app.state.drain.run(engine, settings.drain_timeout))
-            ends = (drain, death)
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await _first_of(drain, death)
+            if drain.done():
+                drain.result()
+        ended_by_itself = server.ended.done()
         await server.stop()
         announcer.cancel()
-        stopped.cancel()
     finally:
+        stopped.cancel()
         await engine.stop()
-    if death.done():
-        logger.error("stopped: %s", death.result())
+    if death.done() or ended_by_itself:
+        logger.error("stopped: %s", death.result() if death.done() else "the HTTP server ended")
         return 1
     logger.info("stopped")
     return 0
+
+
+def _make_app(engine: AsyncEngine, planned: PlannedModel, settings: Settings) -> "FastAPI":
+    engine.tokenizer = load_tokenizer(planned, settings)
+    from ..server.app import create_app
+
+    return create_app(engine, settings)
+
+
+async def _first_of(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _announce(engine: AsyncEngine, listener: socket.socket) -> None:

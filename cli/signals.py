@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import time
 
 from ..engine.launch import EngineProcess
@@ -11,6 +12,15 @@ from ..engine.launch import EngineProcess
 logger = logging.getLogger("octavo")
 
 SAME_SIGNAL_S = 0.1  # `timeout` and terminals may deliver one wish twice: to us and to our group
+
+
+def leave_at_signals() -> None:
+    """Until `StopSignals` takes over, SIGINT and SIGTERM end the program with code 0.
+
+    By an exception, so that what there is already is given back.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
 
 
 class StopSignals:
@@ -36,5 +46,7 @@ class StopSignals:
             self._first.set()
         elif now - self._first_at > SAME_SIGNAL_S:
             logger.warning("%s again: ended at once", number.name)
-            self._process.discard()
-            os._exit(128 + number)
+            try:
+                self._process.discard()
+            finally:
+                os._exit(128 + number)

@@ -11,7 +11,13 @@ import msgspec
 
 from .assembler import OutputAssembler
 from .client import EngineClient
-from .errors import BadRequestError, EngineDeadError, OverloadedError, RequestFailedError
+from .errors import (
+    BadRequestError,
+    EngineDeadError,
+    NotReadyError,
+    OverloadedError,
+    RequestFailedError,
+)
 from .form_checker import FormChecker
 from .grammars import Grammars
 from .launch import EngineProcess
@@ -28,7 +34,6 @@ from .tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-STALLED_AFTER_S = 60.0
 NOWHERE = RequestOrigin()
 
 
@@ -68,6 +73,7 @@ class AsyncEngine:
         self._client = EngineClient(process, config, self._on_step, self._on_death)
         self._last_step_at = time.monotonic()
         self._busy_since: float | None = None
+        self._is_closed = False
 
     @property
     def is_ready(self) -> bool:
@@ -83,8 +89,8 @@ class AsyncEngine:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether there is work but no step has finished for a minute."""
-        return self.last_step_age_s > STALLED_AFTER_S
+        """Whether there is work but no step has finished for `--engine-timeout`."""
+        return self.last_step_age_s > self.settings.engine_timeout
 
     async def start(self) -> None:
         """Let the engine load its model; returns before it is loaded (`wait_ready`)."""
@@ -112,9 +118,9 @@ class AsyncEngine:
         await self._client.stop()
         self._forms.stop()
 
-    async def stats(self) -> EngineStats:
-        """Live state of queues and blocks. Raises EngineDeadError."""
-        return await self._client.stats()
+    async def stats(self, timeout_s: float) -> EngineStats:
+        """Live state of queues and blocks. Raises EngineDeadError without an answer in time."""
+        return await self._client.stats(timeout_s)
 
     async def reset_prefix_cache(self) -> int:
         """Forget all cached prefixes. Returns how many blocks had some; raises EngineDeadError."""
@@ -128,6 +134,10 @@ class AsyncEngine:
     def num_open(self) -> int:
         """Choices that wait or run."""
         return len(self._choices)
+
+    def close(self) -> None:
+        """Take no more requests: `generate` raises EngineDeadError from now on."""
+        self._is_closed = True
 
     def abort(self, public_ids: Collection[str] | None, reason: str) -> int:
         """End the requests of these ids, or all; what there is of them is their last output.
@@ -175,8 +185,10 @@ class AsyncEngine:
 
     def check_capacity(self, num_sequences: int) -> None:
         """Raise OverloadedError if the queue has no room for them, EngineDeadError if not ready."""
+        if self._is_closed:
+            raise NotReadyError("the server is shutting down")
         if not self.is_ready:
-            raise EngineDeadError("the engine is not ready")
+            raise NotReadyError("the engine is not ready")
         limit = self.config.max_num_seqs + self.settings.max_queued_requests
         if len(self._choices) + num_sequences > limit:
             raise OverloadedError(
@@ -260,9 +272,12 @@ class AsyncEngine:
     ) -> None:
         choice.delta = delta
         if delta.error is not None:
-            self._close(delta.request_id, "error")
-            kind = BadRequestError if delta.is_own_fault else RequestFailedError
-            choice.inbox.put_nowait(kind(delta.error))
+            if delta.is_own_fault:  # a 400 for its client, and no failure of ours
+                self._close(delta.request_id, "abort", abort_reason="invalid")
+                choice.inbox.put_nowait(BadRequestError(delta.error))
+            else:
+                self._close(delta.request_id, "error")
+                choice.inbox.put_nowait(RequestFailedError(delta.error))
             return
         if delta.token_ids:
             self._note_tokens(choice, delta, at)

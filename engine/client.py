@@ -33,7 +33,7 @@ from .plan import EngineConfig
 logger = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 10.0
-SHUTDOWN_TIMEOUT_S = 5.0
+SHUTDOWN_TIMEOUT_S = 3.0
 LAST_WORDS_TIMEOUT_S = 1.0
 
 
@@ -122,9 +122,9 @@ class EngineClient:
         if request_ids and self.is_alive:
             self._send(Cancel(request_ids))
 
-    async def stats(self) -> EngineStats:
+    async def stats(self, timeout_s: float = ANSWER_TIMEOUT_S) -> EngineStats:
         """The engine's state after its present step. Raises EngineDeadError without an answer."""
-        answer = await self._ask(GetStats)
+        answer = await self._ask(GetStats, timeout_s)
         assert isinstance(answer, EngineStats)
         return answer
 
@@ -135,7 +135,9 @@ class EngineClient:
         return answer.num_blocks
 
     async def _ask(
-        self, question: type[GetStats] | type[ResetPrefixCache]
+        self,
+        question: type[GetStats] | type[ResetPrefixCache],
+        timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> EngineStats | PrefixCacheReset:
         if not self.is_ready:
             raise EngineDeadError("the engine is not running")
@@ -143,18 +145,17 @@ class EngineClient:
         waiter = self._waiters[ticket] = asyncio.get_running_loop().create_future()
         try:
             self._send(question(ticket))
-            return await asyncio.wait_for(waiter, ANSWER_TIMEOUT_S)
+            return await asyncio.wait_for(waiter, timeout_s)
         except asyncio.TimeoutError:
-            raise EngineDeadError(
-                f"no answer from the engine in {ANSWER_TIMEOUT_S:.0f} s"
-            ) from None
+            raise EngineDeadError(f"no answer from the engine in {timeout_s:g} s") from None
         finally:
             del self._waiters[ticket]
 
     async def stop(self) -> None:
         """End the process (by force after a while) and give sockets and files back."""
         self._stopping = True
-        if self.is_alive and self._socket is not None:
+        # One that loads does not read messages; there is nothing of it to be ended well.
+        if self.is_ready and self._socket is not None:
             self._send(Shutdown())
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._process.wait(), SHUTDOWN_TIMEOUT_S)

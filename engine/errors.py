@@ -37,6 +37,10 @@ class EngineDeadError(OctavoError):
     """The engine process is gone or never came up; no request can be served by it."""
 
 
+class NotReadyError(EngineDeadError):
+    """The engine takes no requests yet, or no more; this one has not begun."""
+
+
 class RequestFailedError(OctavoError):
     """The engine gave this request up because of an internal error; others go on."""
 

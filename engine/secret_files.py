@@ -14,7 +14,7 @@ def read_keys(path: Path | None, flag: str) -> list[str]:
     if path is None:
         return []
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{flag} {path}: cannot be read: {error}") from None
     keys = [line.strip() for line in lines]

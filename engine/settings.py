@@ -138,9 +138,16 @@ class Settings(BaseSettings):
     max_queued_requests: int = Field(
         1024, ge=0, description="Choices that may wait beyond the running ones; beyond it 503."
     )
+    engine_timeout: float = Field(
+        60.0,
+        gt=0.0,
+        allow_inf_nan=False,
+        description="Seconds that open work may wait for a step to end before /health says 503.",
+    )
     drain_timeout: float = Field(
         30.0,
         ge=0.0,
+        allow_inf_nan=False,
         description="Seconds that running requests get to end after SIGTERM or SIGINT; then they "
         "are cut short.",
     )
@@ -230,6 +237,16 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} cannot begin a Prometheus metric name")
         return value
 
+    @field_validator("otlp_traces_endpoint")
+    @classmethod
+    def _endpoint_holds_no_password(cls, value: str | None) -> str | None:
+        if value is not None and "@" in value:
+            raise ValueError(
+                "an address without user and password is wanted; OTEL_EXPORTER_OTLP_HEADERS in the "
+                "environment takes credentials"
+            )
+        return value
+
     @field_validator("cache_dir")
     @classmethod
     def _expand(cls, value: Path) -> Path:
@@ -257,7 +274,9 @@ class Settings(BaseSettings):
         the value and the rule it breaks.
         """
         document = {} if config_file is None else _read_yaml(config_file)
-        given = EnvSettingsSource(cls)()
+        # A blank variable is what templates make of an unset one.
+        given = EnvSettingsSource(cls, env_ignore_empty=True)()
+        _refuse_empty_keys(document, overrides)
         try:
             settings = cls(**{**document, **given, **overrides})
         except ValidationError as error:
@@ -290,26 +309,42 @@ def unknown_variables() -> list[str]:
     )
 
 
+def _refuse_empty_keys(document: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """A server that was meant to be locked must not come up open."""
+    blank = {name.upper() for name, value in os.environ.items() if not value.strip(" ,")}
+    for name in SECRETS:
+        given = {**document, **overrides}.get(name)
+        if _variable(name) in blank or (given is not None and not _split_commas(given)):
+            raise ConfigurationError(
+                f"--{name.replace('_', '-')} is given, but holds no key; leave it out "
+                f"({_variable(name)} in the environment too) to serve without"
+            )
+
+
 def _variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    from yaml import YAMLError, safe_load
+    from yaml import MarkedYAMLError, YAMLError, safe_load
 
     try:
-        document = safe_load(path.read_text())
+        document = safe_load(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigurationError(f"--config {path}: no such file") from None
     except OSError as error:
         raise ConfigurationError(f"--config {path}: {error.strerror or error}") from None
-    except (YAMLError, ValueError) as error:
-        raise ConfigurationError(f"--config {path}: not YAML: {error}") from None
+    except MarkedYAMLError as error:  # whose text would quote a line, perhaps one with a key
+        line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
+        raise ConfigurationError(f"--config {path}: not YAML: {line}{error.problem}") from None
+    except (YAMLError, ValueError):
+        raise ConfigurationError(f"--config {path}: not YAML in UTF-8") from None
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise ConfigurationError(f"--config {path}: not a YAML mapping of settings")
-    unknown = sorted(str(name) for name in document if name not in Settings.model_fields)
+    document = {str(name).replace("-", "_"): value for name, value in document.items()}
+    unknown = sorted(name for name in document if name not in Settings.model_fields)
     if unknown:
         raise ConfigurationError(f"--config {path}: unknown setting(s) {', '.join(unknown)}")
     return document
@@ -320,7 +355,8 @@ def _explain(error: ValidationError, overrides: dict[str, Any]) -> str:
     for problem in error.errors():
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
         flag = name if name == "model" else "--" + name.replace("_", "-")
-        shown = "a secret" if name in SECRETS else repr(problem["input"])
+        is_secret = name in SECRETS or name == "otlp_traces_endpoint"
+        shown = "a secret" if is_secret else repr(problem["input"])
         variable, hint = _variable(name), ""
         if name not in overrides and variable in os.environ:
             shown += f" from the environment variable {variable}"

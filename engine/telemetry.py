@@ -35,7 +35,7 @@ class FinishedChoice:
     cached_tokens: int
     max_tokens: int
     finish_reason: str  # stop, length, abort or error
-    abort_reason: str | None  # client_gone, operator or drain_timeout
+    abort_reason: str | None  # client_gone, operator, drain_timeout or invalid
     arrived_at: float
     queued_at: float | None
     scheduled_at: float | None

@@ -7,12 +7,13 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..engine.async_engine import AsyncEngine
+from .admin import ADMIN_PATHS
 from .errors import error_body, note_rejection
 from .open_paths import OPEN_PATHS
 
 logger = logging.getLogger(__name__)
 
-LAST_WORDS_TIMEOUT_S = 5.0  # for the final chunks of what the drain's end cut short
+LAST_WORDS_TIMEOUT_S = 3.0  # for the final chunks of what the drain's end cut short
 
 
 class Drain:
@@ -46,12 +47,15 @@ class Drain:
         if await self._is_over_within(timeout_s):
             logger.info("drained")
             return
+        engine.close()  # to what has not come so far as to be submitted
         ended = engine.abort(None, "drain_timeout")
         logger.warning("the drain timed out after %g s: %d choices are cut short", timeout_s, ended)
         if not await self._is_over_within(LAST_WORDS_TIMEOUT_S):
             logger.warning("%d clients do not read their answers' ends", self._num_open)
 
     async def _is_over_within(self, timeout_s: float) -> bool:
+        if self._none_open.is_set():
+            return True
         try:
             await asyncio.wait_for(self._none_open.wait(), timeout_s)
         except asyncio.TimeoutError:
@@ -60,7 +64,7 @@ class Drain:
 
 
 class DrainGate:
-    """Refuses API requests with 503 while the server drains; probes and metrics go on."""
+    """Refuses API requests with 503 while the server drains; probes, metrics, operators go on."""
 
     def __init__(self, app: ASGIApp, drain: Drain) -> None:
         self._app = app
@@ -68,7 +72,7 @@ class DrainGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, counted, or refuse it."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS | ADMIN_PATHS:
             await self._app(scope, receive, send)
         elif self._drain.has_begun:
             note_rejection(scope, "draining")

@@ -15,6 +15,7 @@ from ..engine.errors import (
     BadRequestError,
     EngineDeadError,
     NotFoundError,
+    NotReadyError,
     OctavoError,
     OverloadedError,
 )
@@ -90,9 +91,10 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def on_error(request: Request, error: Exception) -> JSONResponse:
         status, body, headers = describe(error)
-        if status == 503:
-            is_full = isinstance(error, OverloadedError)
-            note_rejection(request.scope, "queue_full" if is_full else "not_ready")
+        if isinstance(error, OverloadedError):
+            note_rejection(request.scope, "queue_full")
+        elif isinstance(error, NotReadyError):
+            note_rejection(request.scope, "not_ready")
         return JSONResponse(body, status, headers)
 
     async def on_invalid(request: Request, error: Exception) -> JSONResponse:

@@ -47,7 +47,7 @@ STEP_TOKEN_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1
 CHOICE_BUCKETS = (1, 2, 5, 10, 20)
 
 FINISH_REASONS = ("stop", "length", "abort", "error")
-ABORT_REASONS = ("client_gone", "operator", "drain_timeout")
+ABORT_REASONS = ("client_gone", "operator", "drain_timeout", "invalid")
 REJECTION_REASONS = (
     *("queue_full", "not_ready", "draining"),
     *("invalid", "unauthorized", "too_large", "not_found"),
@@ -166,8 +166,8 @@ CATALOG = (
     Metric(
         "counter",
         "requests_aborted",
-        "Choices ended before they were done: the client went away, an operator ended them, or "
-        "the time to drain ran out.",
+        "Choices ended before they were done: the client went away, an operator ended them, the "
+        "time to drain ran out, or the form they asked for cannot go on (invalid).",
         ("reason",),
     ),
     Metric(
@@ -235,10 +235,13 @@ CATALOG = (
     ),
     # On demand
     _block_time("kv_block_lifetime_seconds", "From taking a block to evicting its content."),
-    _block_time("kv_block_idle_before_evict_seconds", "From a block's last use to its eviction."),
+    _block_time(
+        "kv_block_idle_before_evict_seconds",
+        "From when a block was last taken or found to its eviction.",
+    ),
     _block_time("kv_block_reuse_gap_seconds", "Between two uses of an evicted block's content."),
     Metric(
-        "counter", "requests_by_key", "Prompts accepted, by API key.", ("key",), only_with=BY_KEY
+        "counter", "requests_by_key", "Prompts answered, by API key.", ("key",), only_with=BY_KEY
     ),
     Metric(
         "counter", "prompt_tokens_by_key", "Prompt tokens, by API key.", ("key",), only_with=BY_KEY

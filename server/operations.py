@@ -22,6 +22,9 @@ from .responses import (
 from .service import Service, ServiceOfApp
 from .state_collector import ServerState
 
+# A hung engine must not cost the scrape, which is what tells of it.
+SCRAPE_TIMEOUT_S = 1.0
+
 router = APIRouter(responses=ANSWERS_OF_ERRORS)
 
 
@@ -128,7 +131,7 @@ async def metrics(request: Request, service: ServiceOfApp) -> Response:
     assert isinstance(collected, ServerMetrics) and isinstance(drain, Drain)
     engine = service.engine
     try:
-        stats = await engine.stats()
+        stats = await engine.stats(SCRAPE_TIMEOUT_S)
     except EngineDeadError:
         stats = None
     text = collected.render(

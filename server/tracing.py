@@ -2,11 +2,12 @@
 
 Needs the extra `otel`. A client's W3C Trace Context (`traceparent`, `tracestate`) is taken as the
 parent, and its decision whether to sample is kept. Spans are made when a choice has ended, from the
-instants that the metrics are made from too, so that nothing is traced while it runs. Attributes
-follow OpenTelemetry's semantic conventions for generative AI.
+instants that the metrics are made from too, so that nothing is traced while it runs. Attributes are
+named as in OpenTelemetry's semantic conventions for generative AI, or as vLLM names them.
 """
 
 import logging
+import threading
 import time
 
 from ..engine.errors import ConfigurationError
@@ -29,6 +30,9 @@ from .. import __version__
 
 logger = logging.getLogger(__name__)
 
+EXPORT_TIMEOUT_S = 5.0
+CLOSING_TIMEOUT_S = 2.0
+
 
 class Tracing:
     """Sends a trace of every choice to a collector; a `TelemetryListener`.
@@ -39,16 +43,20 @@ class Tracing:
 
     def __init__(self, endpoint: str, model_name: str) -> None:
         resource = Resource.create({"service.name": "octavo", "service.version": __version__})
-        self._provider = TracerProvider(resource=resource)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        # Not at the interpreter's exit, which would wait for a collector that does not answer.
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        exporter = OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_TIMEOUT_S)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("octavo", __version__)
         self._propagator = TraceContextTextMapPropagator()
         self._model_name = model_name
         logger.info("traces go to %s", endpoint)
 
     def close(self) -> None:
-        """Send what is left, for some seconds at most."""
-        self._provider.shutdown()
+        """Send what is left, for two seconds at most; what is not taken by then is lost."""
+        last = threading.Thread(target=self._provider.shutdown, daemon=True)
+        last.start()
+        last.join(CLOSING_TIMEOUT_S)
 
     def on_choice_finished(self, choice: FinishedChoice) -> None:
         """Record a choice's spans."""

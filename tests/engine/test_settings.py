@@ -123,3 +123,45 @@ def test_errors_do_not_show_keys() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.load({"api_key": {"sk-secret": 1}})
     assert "sk-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["", " ", ",", " , "])
+@pytest.mark.parametrize("source", ["environment", "command line", "file"])
+def test_empty_keys_leave_no_server_open(
+    source: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "octavo.yaml"
+    file.write_text(f'api-key: "{value}"\n' if source == "file" else "")
+    if source == "environment":
+        monkeypatch.setenv("OCTAVO_API_KEY", value)
+    overrides = {"api_key": [value]} if source == "command line" else {}
+    with pytest.raises(ConfigurationError, match="--api-key is given, but holds no key"):
+        Settings.load(overrides, file)
+
+
+def test_a_blank_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MODEL", "PORT", "API_KEY_FILE", "OVERRIDE_GENERATION_CONFIG", "MAX_MODEL_LEN"):
+        monkeypatch.setenv(f"OCTAVO_{name}", "")
+    assert Settings.load({}).model_dump() == Settings.load({"port": 8000}).model_dump()
+
+
+def test_a_file_may_spell_names_as_flags_are(tmp_path: Path) -> None:
+    file = tmp_path / "octavo.yaml"
+    file.write_text("max-num-seqs: 3\nenable-prefix-caching: false\n")
+    settings = Settings.load({}, file)
+    assert (settings.max_num_seqs, settings.enable_prefix_caching) == (3, False)
+
+
+@pytest.mark.parametrize("text", ["api_key: sk-hidden: 1\n", 'api_key: "sk-hidden\nport: 1\n'])
+def test_a_file_that_is_no_yaml_is_not_quoted(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "octavo.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=r"octavo\.yaml: not YAML: line \d") as caught:
+        Settings.load({}, file)
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbfsk-one\n")
+    assert Settings.load({"api_key_file": file}).all_api_keys() == ["sk-one"]

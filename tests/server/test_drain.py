@@ -1,10 +1,15 @@
 """The end of a server's life, with real signals and streams that are open."""
 
 import json
+import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -118,6 +123,55 @@ def test_a_second_signal_ends_at_once(
         assert server.process.returncode == 128 + signal.SIGTERM
         reader.join(EXIT_DEADLINE_S)
         assert not reader.is_done
+
+
+def test_a_drain_of_no_time_cuts_at_once(
+    start_server: Callable[..., AbstractContextManager],
+) -> None:
+    with start_server("--drain-timeout", "0") as server:
+        (reader,) = open_streams(server.url, 1, 4000)
+        server.process.send_signal(signal.SIGTERM)
+        reader.join(EXIT_DEADLINE_S)
+        assert (reader.finish_reasons, reader.is_done) == (["abort"], True)
+        assert server.process.wait(EXIT_DEADLINE_S) == 0
+
+
+def test_a_request_that_comes_in_while_the_drain_ends_is_refused_whole(
+    start_server: Callable[..., AbstractContextManager], wait_until
+) -> None:
+    """Its head came before the signal, its body after the drain had timed out."""
+    body = json.dumps({"prompt": "Hi", "max_tokens": 4000, "ignore_eos": True, "stream": True})
+    with start_server("--drain-timeout", "0.2") as server:
+        address = ("127.0.0.1", httpx.URL(server.url).port)
+        with socket.create_connection(address, timeout=EXIT_DEADLINE_S) as connection:
+            head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+            connection.sendall(f"{head}content-type: application/json\r\n\r\n{body[:10]}".encode())
+            wait_until(lambda: server.get("/load").json()["server_load"] == 0, 10)
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: "timed out" in server.log_path.read_text(), 10)
+            connection.sendall(body[10:].encode())
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 503 "), answer
+        assert b"the server is shutting down" in answer
+        assert server.process.wait(EXIT_DEADLINE_S) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_loading_ends_it_and_leaves_nothing_behind(
+    number: signal.Signals, smollm2_gguf: Path, tmp_path: Path, wait_until
+) -> None:
+    socket_folder = tmp_path / "sockets"
+    socket_folder.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "octavo", "serve", "--port", "0"],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(socket_folder)},
+    )
+    wait_until(lambda: any(socket_folder.iterdir()), 30)  # the engine's process has been started
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=EXIT_DEADLINE_S)
+    assert (process.returncode, b"Traceback" in errors) == (0, False), errors
+    assert not [entry.name for entry in socket_folder.iterdir()]
 
 
 def test_an_idle_server_ends_and_leaves_nothing_behind(

@@ -1,9 +1,12 @@
 """The metrics that operators ask for beyond vLLM's: each moves with what it counts."""
 
 import hashlib
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -168,3 +171,30 @@ def test_block_lives_are_measured_when_content_is_evicted(measured, counted) -> 
     assert lives == counted("octavo_kv_block_evictions_total") > 0
     idle = counted("octavo_kv_block_idle_before_evict_seconds_sum")
     assert 0 < idle <= counted("octavo_kv_block_lifetime_seconds_sum")
+
+
+def test_a_hung_engine_does_not_cost_the_scrape(
+    start_server: Callable[..., AbstractContextManager], wait_until
+) -> None:
+    with start_server("--engine-timeout", "0.5") as server:
+        body = {"prompt": "Hello", "max_tokens": 1000, "ignore_eos": True, "stream": True}
+        url = server.url + "/v1/completions"
+        with httpx.stream("POST", url, json=body, timeout=60) as answer:
+            next(answer.iter_lines())
+            (engine,) = children(server.process.pid)
+            os.kill(engine, signal.SIGSTOP)
+            try:
+                wait_until(lambda: server.get("/health").status_code == 503, 20)
+                assert "last step ended" in server.get("/health").text
+                text = httpx.get(server.url + "/metrics", timeout=4).text
+            finally:
+                os.kill(engine, signal.SIGCONT)
+        assert "octavo_last_step_age_seconds{" in text
+        assert "octavo_generation_tokens_total{" in text
+        assert "octavo_kv_blocks_used{" not in text  # only the engine knows
+        wait_until(lambda: server.get("/health").status_code == 200, 20)
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in listed]

@@ -1,6 +1,7 @@
 """Traces as a collector receives them: a real server, a real OTLP request, decoded."""
 
 import gzip
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -9,6 +10,9 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from octavo.engine.errors import ConfigurationError
+from octavo.engine.settings import Settings
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
@@ -89,3 +93,22 @@ def test_without_a_valid_parent_a_trace_begins_here(spans: list[Any]) -> None:
     roots = [s for s in spans if s.name == "llm_request" and s.trace_id.hex() != TRACE_ID]
     assert len(roots) == 2  # the one that the client did not want sampled is not among them
     assert all(not root.parent_span_id for root in roots)
+
+
+def test_a_collector_that_does_not_answer_delays_no_request_and_no_end(
+    start_server: Callable[..., AbstractContextManager],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"
+        with start_server("--otlp-traces-endpoint", endpoint) as server:
+            body = {"prompt": "Hello", "max_tokens": 4}
+            assert server.post("/v1/completions", json=body).status_code == 200
+            assert server.stop() == 0
+            log = server.log_path.read_text()
+    assert log.rstrip().endswith("octavo: stopped"), log
+
+
+def test_an_address_with_a_password_is_refused_without_showing_it() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load({"otlp_traces_endpoint": "http://me:hidden@collector/v1/traces"})
+    assert "--otlp-traces-endpoint" in str(caught.value) and "hidden" not in str(caught.value)
