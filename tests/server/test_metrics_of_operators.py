@@ -180,7 +180,8 @@ def test_a_hung_engine_does_not_cost_the_scrape(
         body = {"prompt": "Hello", "max_tokens": 1000, "ignore_eos": True, "stream": True}
         url = server.url + "/v1/completions"
         with httpx.stream("POST", url, json=body, timeout=60) as answer:
-            next(answer.iter_lines())
+            lines = answer.iter_lines()
+            next(lines)
             (engine,) = children(server.process.pid)
             os.kill(engine, signal.SIGSTOP)
             try:

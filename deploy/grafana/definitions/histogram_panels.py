@@ -20,5 +20,5 @@ def quantiles(
 
 
 def heat_map(title: str, description: str, histogram: str, unit: str, width: int = 8) -> Panel:
-    """How the values are spread over the buckets, over time."""
+    """How many values a second fell into each bucket, over time."""
     return Panel(title, description, (Query(buckets(histogram)),), unit, "heatmap", width=width)

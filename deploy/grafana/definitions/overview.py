@@ -19,10 +19,8 @@ from .queries import (
 
 _HTTP = "http_requests_total"
 _FAILED_HTTP = rate_of(process(_HTTP, 'status=~"5..",status!="503"'))
-_BROKEN_OFF = rate("request_success", matchers='finished_reason="error"')
 _FAILURES = share(
-    f"(({or_zero(_FAILED_HTTP)}) + {_BROKEN_OFF})",
-    rate_of(process(_HTTP)),
+    rate("request_success", matchers='finished_reason="error"'), rate("request_success")
 )
 
 
@@ -61,8 +59,7 @@ _STATE = Row(
         ),
         Panel(
             "Failures",
-            "HTTP answers of 5xx other than 503, and streams that ended with an error, as a share "
-            "of all HTTP requests.",
+            "Choices that ended with an error, in a stream or not, as a share of all that ended.",
             (Query(_FAILURES, "failures"),),
             "percentunit",
             "stat",
@@ -231,7 +228,7 @@ _ERRORS = Row(
         Panel(
             "Failures",
             "The same share as above over time; the alert OctavoHighErrorRate fires beyond the "
-            "red line.",
+            "red line if more than three fail in five minutes, and for HTTP answers of 5xx alike.",
             (Query(_FAILURES, "failures"),),
             "percentunit",
             thresholds=limits.FAILED_SHARE,

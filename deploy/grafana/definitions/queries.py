@@ -36,11 +36,6 @@ def rate(counter: str, by: str = "", matchers: str = "") -> str:
     return total(f"rate({gauge(f'{counter}_total', matchers)}{_WINDOW})", by)
 
 
-def increase(counter: str, by: str = "", matchers: str = "") -> str:
-    """By how much one of Octavo's counters grew since the point before."""
-    return total(f"increase({gauge(f'{counter}_total', matchers)}{_WINDOW})", by)
-
-
 def rate_of(series: str, by: str = "") -> str:
     """How fast the counter series grow, a second."""
     return total(f"rate({series}{_WINDOW})", by)
@@ -72,8 +67,8 @@ def observations(histogram: str, by: str = "") -> str:
 
 
 def buckets(histogram: str) -> str:
-    """What a heat map draws: observations in each bucket since the point before."""
-    return f"sum by (le) (increase({gauge(f'{histogram}_bucket')}{_WINDOW}))"
+    """What a heat map draws: how many values a second fell into each bucket."""
+    return rate_of(gauge(f"{histogram}_bucket"), "le")
 
 
 def share(part: str, whole: str) -> str:

@@ -4,7 +4,6 @@ from .histogram_panels import heat_map, quantiles
 from .panels import Dashboard, Panel, Query, Row
 from .queries import (
     gauge,
-    increase,
     mean,
     observations,
     process,
@@ -78,16 +77,16 @@ _ENDS = Row(
     (
         Panel(
             "Finish reasons",
-            "Choices that ended since the point before, by reason: stop (end of text or a stop "
-            "string), length (max_tokens or the context), abort (given up), error.",
-            (Query(increase("request_success", "finished_reason"), "{{finished_reason}}"),),
-            "short",
+            "Choices that ended, a second, by reason: stop (end of text or a stop string), length "
+            "(max_tokens or the context), abort (given up), error.",
+            (Query(rate("request_success", "finished_reason"), "{{finished_reason}}"),),
+            "reqps",
             stacked=True,
         ),
         Panel(
             "Aborted by reason",
-            "Requests given up while they ran or waited, a second: the client left, an operator "
-            "said so, the drain timeout passed, or the server was ended.",
+            "Choices given up while they ran or waited, a second: the client left, an operator "
+            "said so, the drain timeout passed, or the form they asked for cannot go on (invalid).",
             (Query(rate("requests_aborted", "reason"), "{{reason}}"),),
             "reqps",
         ),
