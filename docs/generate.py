@@ -63,7 +63,8 @@ with a unit (`2GiB`, `500MB`). Lists are given as one text with commas, or by re
 Names are vLLM's where vLLM has the same setting ([Migrating from vLLM](migrating-from-vllm.md)).
 
 API keys are best kept in files (`--api-key-file`, `--admin-key-file`: one a line; lines that begin
-with `#` are none), which is how Docker, Kubernetes and systemd hand out secrets; they are never printed.
+with `#` are none), which is how Docker, Kubernetes and systemd hand out secrets; they are never
+printed.
 
 """
 
