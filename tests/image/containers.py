@@ -19,7 +19,8 @@ from typing import Any
 import httpx
 
 READY_DEADLINE_S = 120.0
-# overlay where the kernel lets us, which copies nothing; STORAGE_DRIVER=vfs works everywhere.
+# STORAGE_DRIVER=vfs works where the kernel refuses overlay, but copies every layer whole: none is
+# kept then, and the second target is built from its beginning.
 STORAGE_DRIVER = os.environ.get("STORAGE_DRIVER", "overlay")
 TMPFS_OPTIONS = "rw,noexec,nosuid,nodev,size=64m"  # noexec and nosuid as Docker's own
 # crun refuses a host that mounts cgroup v2 beside v1; it is hidden from podman alone.
@@ -106,9 +107,10 @@ class Store:
         arguments: Mapping[str, str],
         options: Sequence[str],
     ) -> None:
-        """Build a target of the folder's Dockerfile. Layers are kept for the next target."""
-        command = ["buildah", *self._places(), "build", "--isolation=chroot", "--layers"]
-        command += ["--format=docker", "--target", target, *options]
+        """Build a target of the folder's Dockerfile."""
+        layers = "false" if STORAGE_DRIVER == "vfs" else "true"
+        command = ["buildah", *self._places(), "build", "--isolation=chroot"]
+        command += [f"--layers={layers}", "--format=docker", "--target", target, *options]
         for name, value in arguments.items():
             command += ["--build-arg", f"{name}={value}"]
         finished = _run([*command, str(context)])
