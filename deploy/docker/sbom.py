@@ -24,9 +24,8 @@ def python_component(distribution: Distribution) -> Component:
     name, version = distribution.metadata["Name"], distribution.version
     normal = name.lower().replace("_", "-").replace(".", "-")
     component = _component("library", name, version, f"pkg:pypi/{normal}@{quote(version, safe='')}")
-    expression = distribution.metadata.get("License-Expression")
-    if expression:
-        component["licenses"] = [{"expression": expression}]
+    if "License-Expression" in distribution.metadata:
+        component["licenses"] = [{"expression": distribution.metadata["License-Expression"]}]
     return component
 
 

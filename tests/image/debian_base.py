@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 RELEASE = "bookworm"
-MIRROR = "http://deb.debian.org/debian"
 PACKAGES = ("ca-certificates", "python3", "python3-venv")
 _FETCHED_ONLY = ("var/cache/apt", "var/lib/apt/lists")
 
@@ -26,7 +25,7 @@ def base_archive(cache: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=cache, ignore_cleanup_errors=True) as scratch:
         root, unfinished = Path(scratch) / "root", Path(scratch) / "base.tar"
         included = f"--include={','.join(PACKAGES)}"
-        _run(["debootstrap", "--variant=minbase", included, RELEASE, str(root), MIRROR])
+        _run(["debootstrap", "--variant=minbase", included, RELEASE, str(root)])
         for name in _FETCHED_ONLY:
             shutil.rmtree(root / name)
             (root / name).mkdir()
