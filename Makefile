@@ -52,9 +52,10 @@ test-fast: setup-dev ## run the tests that finish within two minutes
 image-test: setup-dev ## build the CPU image and run it (as root; apt-get install buildah podman debootstrap)
 	$(BIN)/python -m pytest tests/image -m image $(ARGS)
 
-lint: setup-dev types ## ruff (lint, format) and mypy --strict
+lint: setup-dev types ## ruff (lint, format), mypy --strict and hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint Dockerfile
 
 # mypy cannot read the editable install's package mapping, so it gets a tree of links of that shape,
 # and runs there: from here it would take our kernels/ for the package that huggingface_hub imports.
