@@ -105,7 +105,8 @@ CATALOG = (
     Metric(
         "gauge",
         "num_requests_waiting_by_priority",
-        "The same by the request's priority; what is beyond -10 and 10 counts there.",
+        "The same by priority, with what is beyond -10 and 10 counted there; always 0 under "
+        "--scheduling-policy fcfs.",
         ("priority",),
     ),
     Metric("gauge", "max_num_requests_running", "Most choices that run at once (--max-num-seqs)."),

@@ -58,16 +58,22 @@ class ServerMetrics:
             BY_KEY: settings.metrics_by_key,
             KV_LIVES: settings.kv_cache_metrics,
         }
-        wanted = [m for m in CATALOG if m.only_with is None or flags[m.only_with]]
-        # The engine's own counters come with its gauges, from the state.
+        # What the engine itself counts comes with its gauges, from the state.
         own = {"kv_block_evictions", "engine_restarts"}
+        wanted = {
+            metric.name: metric
+            for metric in CATALOG
+            if metric.name not in own and (metric.only_with is None or flags[metric.only_with])
+        }
         self._counters = {
-            metric.name: self._counter(metric)
-            for metric in wanted
-            if metric.kind == "counter" and metric.name not in own
+            name: self._counter(metric)
+            for name, metric in wanted.items()
+            if metric.kind == "counter"
         }
         self._histograms = {
-            metric.name: self._histogram(metric) for metric in wanted if metric.kind == "histogram"
+            name: self._histogram(metric)
+            for name, metric in wanted.items()
+            if metric.kind == "histogram"
         }
         self._finished = self._children("request_success", "finished_reason", FINISH_REASONS)
         self._aborted = self._children("requests_aborted", "reason", ABORT_REASONS)
@@ -83,12 +89,12 @@ class ServerMetrics:
         self._plain = {
             name: family.labels(**self._labels)
             for name, family in self._counters.items()
-            if not _of(name).labels
+            if not wanted[name].labels
         }
         self._timings = {
             name: family.labels(**self._labels)
             for name, family in self._histograms.items()
-            if not _of(name).labels
+            if not wanted[name].labels
         }
 
     def render(self, state: ServerState) -> bytes:
@@ -208,7 +214,3 @@ def one_two_five(limit: int) -> list[float]:
         buckets.extend(float(digit * scale) for digit in (1, 2, 5) if digit * scale <= limit)
         scale *= 10
     return buckets or [1.0]
-
-
-def _of(name: str) -> Metric:
-    return next(metric for metric in CATALOG if metric.name == name)

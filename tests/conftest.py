@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import httpx
 import pytest
 
+from octavo.bench.startup import free_port
 from octavo.engine.settings import Settings
 from octavo.models.resolve import resolve_model
 
@@ -98,12 +98,6 @@ def poll_until(
 def wait_until() -> Callable[[Callable[[], bool], float], None]:
     """Poll a condition until it holds; fail after a deadline in seconds."""
     return poll_until
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -6,13 +6,14 @@ all, so no other run counts them as skipped.
 """
 
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+
+from octavo.bench.startup import free_port
 
 from .containers import Container, Store
 from .debian_base import base_archive
@@ -93,9 +94,3 @@ class Start(Protocol):
 
     def __call__(self, *flags: str) -> AbstractContextManager[Container]:
         """Ready when entered; removed at the end."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
