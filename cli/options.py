@@ -24,6 +24,7 @@ SERVER_ONLY = frozenset(
         "max_logprobs",
         "max_queued_requests",
         "metrics_prefix",
+        "ui",
         "metrics_by_key",
         "kv_cache_metrics",
         "kv_cache_metrics_sample",

@@ -101,6 +101,7 @@ async def _serve(
             await _first_of(drain, death)
             if drain.done():
                 drain.result()
+        app.state.drain.finish()
         ended_by_itself = server.ended.done()
         await server.stop()
         announcer.cancel()

@@ -14,6 +14,7 @@ from .client import EngineClient
 from .errors import (
     BadRequestError,
     EngineDeadError,
+    NotFoundError,
     NotReadyError,
     OverloadedError,
     RequestFailedError,
@@ -21,7 +22,7 @@ from .errors import (
 from .form_checker import FormChecker
 from .grammars import Grammars
 from .launch import EngineProcess
-from .messages import EngineStats, SequenceDelta, StepResult, Submit
+from .messages import BlockDetail, EngineStats, Frame, SequenceDelta, StepResult, Submit
 from .open_choice import OpenChoice, OpenPrompt
 from .outputs import RequestOutput
 from .plan import EngineConfig
@@ -125,6 +126,23 @@ class AsyncEngine:
     async def reset_prefix_cache(self) -> int:
         """Forget all cached prefixes. Returns how many blocks had some; raises EngineDeadError."""
         return await self._client.reset_prefix_cache()
+
+    async def frame(self, since: int) -> Frame:
+        """What blocks and requests do; `since` is the last frame's version, or 0.
+
+        Raises EngineDeadError without an answer.
+        """
+        return await self._client.frame(since)
+
+    async def block(self, block_id: int, *, with_tokens: bool) -> BlockDetail:
+        """Who holds a block. Raises NotFoundError if there is none of this number, EngineDeadError.
+
+        `with_tokens` adds the ids of its tokens.
+        """
+        num_blocks = self.config.num_blocks - 1
+        if not 1 <= block_id <= num_blocks:
+            raise NotFoundError(f"There is no block {block_id}: blocks are 1 to {num_blocks}.")
+        return await self._client.block(block_id, with_tokens=with_tokens)
 
     def config_values(self) -> dict[str, Any]:
         """The engine's configuration, to be shown."""

@@ -14,13 +14,19 @@ import zmq.asyncio
 from .errors import EngineDeadError
 from .launch import EngineProcess
 from .messages import (
+    Answer,
+    BlockDetail,
     Cancel,
     EngineStats,
     Failed,
+    Frame,
     FromEngine,
+    GetBlock,
+    GetFrame,
     GetStats,
     Hello,
     PrefixCacheReset,
+    Question,
     Ready,
     ResetPrefixCache,
     Shutdown,
@@ -58,7 +64,7 @@ class EngineClient:
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(FromEngine)
         self._tickets = itertools.count(1)
-        self._waiters: dict[int, asyncio.Future[EngineStats | PrefixCacheReset]] = {}
+        self._waiters: dict[int, asyncio.Future[Answer]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: str | None = None
         self._failure_told = asyncio.Event()
@@ -134,11 +140,24 @@ class EngineClient:
         assert isinstance(answer, PrefixCacheReset)
         return answer.num_blocks
 
+    async def frame(self, since: int) -> Frame:
+        """What changed since that version of a frame, after the present step.
+
+        Raises EngineDeadError without an answer.
+        """
+        answer = await self._ask(lambda ticket: GetFrame(since, ticket))
+        assert isinstance(answer, Frame)
+        return answer
+
+    async def block(self, block_id: int, *, with_tokens: bool) -> BlockDetail:
+        """Who holds a block, after the present step. Raises EngineDeadError without an answer."""
+        answer = await self._ask(lambda ticket: GetBlock(block_id, with_tokens, ticket))
+        assert isinstance(answer, BlockDetail)
+        return answer
+
     async def _ask(
-        self,
-        question: type[GetStats] | type[ResetPrefixCache],
-        timeout_s: float = ANSWER_TIMEOUT_S,
-    ) -> EngineStats | PrefixCacheReset:
+        self, question: Callable[[int], Question], timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> Answer:
         if not self.is_ready:
             raise EngineDeadError("the engine is not running")
         ticket = next(self._tickets)
@@ -190,7 +209,7 @@ class EngineClient:
                         self._on_step(message)
                     except Exception:
                         logger.exception("delivering a step failed")
-                case EngineStats() | PrefixCacheReset():
+                case EngineStats() | PrefixCacheReset() | Frame() | BlockDetail():
                     waiter = self._waiters.get(message.ticket)
                     if waiter is not None and not waiter.done():
                         waiter.set_result(message)

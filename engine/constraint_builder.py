@@ -20,9 +20,9 @@ class ConstraintBuilder:
         """Sequences that `take_ready` has not given back yet."""
         return len(self._building)
 
-    def waiting_priorities(self) -> list[int]:
-        """The priority of each sequence that waits here."""
-        return [submit.priority for submit, _ in self._building.values()]
+    def waiting(self) -> list[Submit]:
+        """The sequences that wait here."""
+        return [submit for submit, _ in self._building.values()]
 
     def begin(self, submit: Submit) -> None:
         """Start on a sequence's constraint."""

@@ -19,6 +19,7 @@ from .constraint_builder import ConstraintBuilder
 from .constraints import TokenConstraint
 from .flight import Flight
 from .grammars import Grammars, needs_constraint
+from .live_view import LiveView
 from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
 from .plan import EngineConfig
 from .translation import sampling_spec, scheduler_request
@@ -35,10 +36,11 @@ GRAMMAR_WAIT_S = 0.01  # with nothing else to do; messages wait as long
 
 @dataclass(slots=True)
 class _Life:
-    """When a sequence reached the engine and was first scheduled (monotonic seconds)."""
+    """When a sequence came, was first scheduled, gave its first token (monotonic seconds)."""
 
     queued_at: float
     scheduled_at: float = 0.0
+    first_token_at: float = 0.0
 
 
 class EngineCore:
@@ -67,6 +69,9 @@ class EngineCore:
         self._model_identity = model_identity
         self._lives: dict[str, _Life] = {}
         self._builder = ConstraintBuilder(grammars)
+        self.live_view = LiveView(
+            self._pool, self._scheduler, config.block_size, self._lives, self._builder.waiting
+        )
         self._constraints: dict[str, TokenConstraint] = {}
         self._prompt_scores: dict[str, list[TokenScore]] = {}
         self._next_preemption_log = 0.0
@@ -109,6 +114,8 @@ class EngineCore:
         blocks back; the others go on. A step for which the device has no memory is taken back, and
         smaller ones follow.
         """
+        if self.live_view.is_watched:
+            self.live_view.expire()
         refused = self._enqueue_ready() if self._builder.num_waiting else []
         if not self._flights:
             self._launch()
@@ -124,7 +131,7 @@ class EngineCore:
             return self._result(flight, refused + failed, was_computed=False)
         began = time.monotonic()
         self._note_prompt_scores(flight)
-        deltas = refused + self._deliver(flight.batch, sampled)
+        deltas = refused + self._deliver(flight.batch, sampled, began)
         deliver_seconds = time.monotonic() - began
         return self._result(flight, deltas, was_computed=True, deliver_seconds=deliver_seconds)
 
@@ -137,7 +144,8 @@ class EngineCore:
         """The present state of queues and blocks."""
         pool = self._pool
         num_deferred = self._builder.num_waiting
-        priorities = self._scheduler.waiting_priorities() + self._builder.waiting_priorities()
+        priorities = [request.key[0] for request in self._scheduler.waiting]
+        priorities += [submit.priority for submit in self._builder.waiting()]
         return EngineStats(
             num_running=self._scheduler.num_running,
             num_waiting=self._scheduler.num_waiting + num_deferred,
@@ -210,7 +218,9 @@ class EngineCore:
         launched = time.monotonic() - scheduled
         self._flights.append(Flight(batch, started, scheduled - started, launched, pending, error))
 
-    def _deliver(self, batch: Batch, sampled: list[SampledToken]) -> list[SequenceDelta]:
+    def _deliver(
+        self, batch: Batch, sampled: list[SampledToken], began: float
+    ) -> list[SequenceDelta]:
         complete, broken = self._follow(sampled) if self._constraints else ((), {})
         updates = self._scheduler.update(
             batch, {token.request_id: token.token_id for token in sampled}, complete
@@ -227,6 +237,7 @@ class EngineCore:
                 deltas.append(msgspec.structs.replace(delta, is_own_fault=True))
                 continue
             life = self._lives[request_id]
+            life.first_token_at = life.first_token_at or began
             prompt_scores = self._prompt_scores.pop(request_id, ())
             if reason is not None:
                 self._forget(request_id)

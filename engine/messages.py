@@ -45,11 +45,30 @@ class ResetPrefixCache(msgspec.Struct, frozen=True, tag="reset_prefix_cache"):
     ticket: int
 
 
+class GetFrame(msgspec.Struct, frozen=True, tag="get_frame"):
+    """Ask for what the blocks and requests do; `since`: the version of the last frame, 0 if none.
+
+    While somebody asks, the engine follows every block's changes.
+    """
+
+    since: int
+    ticket: int
+
+
+class GetBlock(msgspec.Struct, frozen=True, tag="get_block"):
+    """Ask who holds a block (1 to the number of blocks), and perhaps for its tokens."""
+
+    block_id: int
+    with_tokens: bool
+    ticket: int
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """End the engine process."""
 
 
-ToEngine = Hello | Submit | Cancel | GetStats | ResetPrefixCache | Shutdown
+Question = GetStats | ResetPrefixCache | GetFrame | GetBlock
+ToEngine = Hello | Submit | Cancel | Question | Shutdown
 
 
 class TokenScore(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -130,6 +149,62 @@ class PrefixCacheReset(msgspec.Struct, frozen=True, tag="prefix_cache_reset"):
     ticket: int
 
 
+class RequestRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A sequence under way. Times are seconds spent in each stage so far."""
+
+    owner: int  # its number in the blocks' cells; 0 while it holds none
+    request_id: str
+    stage: str  # queue, prefill or decode
+    prompt_tokens: int
+    computed_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    max_tokens: int = 0
+    num_blocks: int = 0
+    num_preemptions: int = 0
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+class Frame(msgspec.Struct, frozen=True, tag="frame"):
+    """Blocks and requests between two steps. `runs` are `CellLog`'s, cell i being block i + 1.
+
+    A cell's value is `owner * 4 + state` with the states of `BlockState`. `blocks_used` counts
+    those that are shared too. Of requests the first ones are listed, those that run before others.
+    """
+
+    version: int
+    is_full: bool
+    runs: list[int]
+    blocks_free: int
+    blocks_cached: int
+    blocks_used: int
+    blocks_shared: int
+    num_running: int
+    num_waiting: int
+    requests: tuple[RequestRow, ...]
+    ticket: int
+
+
+class BlockHolder(msgspec.Struct, frozen=True, gc=False):
+    """A sequence that holds a block, as the block number `position` of its table."""
+
+    request_id: str
+    position: int
+
+
+class BlockDetail(msgspec.Struct, frozen=True, tag="block"):
+    """One block; `token_ids` only if asked for, and while somebody holds it."""
+
+    block_id: int
+    state: str  # free, cached, used or shared
+    holders: tuple[BlockHolder, ...]
+    content_hash: str | None
+    token_ids: tuple[int, ...]
+    ticket: int
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The model is loaded. `phases` are start-up seconds by name."""
 
@@ -142,4 +217,5 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
 
 
-FromEngine = StepResult | EngineStats | PrefixCacheReset | Ready | Failed
+Answer = EngineStats | PrefixCacheReset | Frame | BlockDetail
+FromEngine = StepResult | Answer | Ready | Failed

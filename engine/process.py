@@ -22,6 +22,8 @@ from .messages import (
     Cancel,
     Failed,
     FromEngine,
+    GetBlock,
+    GetFrame,
     GetStats,
     Hello,
     PrefixCacheReset,
@@ -99,6 +101,10 @@ class EngineLoop:
             case ResetPrefixCache():
                 num_blocks = self._core.reset_prefix_cache()
                 self._send(sender, PrefixCacheReset(num_blocks, message.ticket))
+            case GetFrame():
+                self._send(sender, self._core.live_view.frame(message))
+            case GetBlock():
+                self._send(sender, self._core.live_view.block(message))
             case Hello():
                 self._send(sender, self._ready)
             case Shutdown():

@@ -151,6 +151,7 @@ class Settings(BaseSettings):
         description="Seconds that running requests get to end after SIGTERM or SIGINT; then they "
         "are cut short.",
     )
+    ui: bool = Field(True, description="Serve the chat page at / and the dashboard at /dashboard.")
     metrics_prefix: str = Field(
         "octavo_", description="Prefix of metric names; `vllm:` fits vLLM's dashboards."
     )

@@ -10,6 +10,7 @@ from .block_hash import BlockHash, hash_block
 from .block_lives import BlockLife, BlockLives
 from .block_pool import BlockPool, NoFreeBlocksError
 from .block_table import BlockTable
+from .cell_log import CellLog, cells_of_runs
 from .kv_layout import KVLayout
 from .prefix_index import PrefixIndex
 
@@ -20,8 +21,10 @@ __all__ = [
     "BlockLives",
     "BlockPool",
     "BlockTable",
+    "CellLog",
     "KVLayout",
     "NoFreeBlocksError",
     "PrefixIndex",
+    "cells_of_runs",
     "hash_block",
 ]

@@ -40,6 +40,7 @@ class BlockPool:
         self.enable_prefix_caching = enable_prefix_caching
         self.num_evictions = 0
         self._lives = lives
+        self._changed: set[int] | None = None
         self._blocks = usable
         self._index = PrefixIndex()
         self._empty = usable[::-1]  # a stack of the free blocks without content
@@ -81,6 +82,8 @@ class BlockPool:
             block.ref_count = 1
             if self._lives is not None:
                 self._lives.taken((block,))
+            if self._changed is not None:
+                self._changed.add(block.block_id)
             return [block]
         num_kept = len(empty) - num_blocks
         if num_kept >= 0:
@@ -98,9 +101,10 @@ class BlockPool:
             block.ref_count = 1
         if self._lives is not None:
             self._lives.taken(taken)
+        self._note_changed(taken)
         return taken
 
-    def touch(self, blocks: Iterable[Block]) -> None:
+    def touch(self, blocks: Sequence[Block]) -> None:
         """Hold cached blocks once more: they were found by `lookup` and go into another table."""
         for block in blocks:
             assert block.block_hash is not None, f"{block} is not shareable"
@@ -109,8 +113,9 @@ class BlockPool:
             block.ref_count += 1
             if self._lives is not None:
                 self._lives.used(block)
+        self._note_changed(blocks)
 
-    def release(self, blocks: Iterable[Block]) -> None:
+    def release(self, blocks: Sequence[Block]) -> None:
         """Give up one hold on each block.
 
         Give a table's blocks last first: then the tail of a sequence is evicted before its head,
@@ -126,6 +131,7 @@ class BlockPool:
                 self._empty.append(block)
             else:
                 self._cached.append(block)
+        self._note_changed(blocks)
 
     def register(self, block: Block, block_hash: BlockHash) -> None:
         """Let others find a full block by its content. It must not be written again."""
@@ -156,6 +162,7 @@ class BlockPool:
         if block.ref_count == 0:
             self._cached.remove(block)
             self._empty.append(block)
+            self._note_changed((block,))
 
     def reset_prefix_cache(self) -> int:
         """Forget all cached content. Returns how many blocks had some.
@@ -168,10 +175,27 @@ class BlockPool:
             num_blocks += 1
         self._index.clear()
         cached = list(self._cached)
+        self._note_changed(cached)
         for block in cached:
             self._cached.remove(block)
         self._empty = cached[::-1] + self._empty  # the order in which they are taken stays
         return num_blocks
+
+    def watch(self) -> set[int]:
+        """From now on, ids of blocks whose state or holders change gather in the set returned.
+
+        Who watches empties it from time to time.
+        """
+        self._changed = set()
+        return self._changed
+
+    def unwatch(self) -> None:
+        """Note no changes any more."""
+        self._changed = None
+
+    def block(self, block_id: int) -> Block:
+        """A usable block, 1 to `num_usable`."""
+        return self._blocks[block_id - 1]
 
     def check_integrity(self) -> None:
         """Assert that the books agree with each other. O(blocks): for tests and idle moments."""
@@ -195,6 +219,10 @@ class BlockPool:
         if self._lives is not None:
             self._lives.evicted(block)
         return block
+
+    def _note_changed(self, blocks: Iterable[Block]) -> None:
+        if self._changed is not None:
+            self._changed.update([block.block_id for block in blocks])
 
     def _forget_content(self, block: Block) -> None:
         self._index.remove(block)

@@ -42,6 +42,6 @@ class BlockTable:
 
     def clear(self) -> list[Block]:
         """Give up every block, last first: the order in which `BlockPool.release` wants them."""
-        blocks = self.blocks[::-1]
-        self.blocks.clear()
-        return blocks
+        blocks = self.blocks
+        self.blocks = []  # who looks on tells by it that the table began anew
+        return blocks[::-1]

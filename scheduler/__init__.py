@@ -5,12 +5,15 @@ come in, so that the scheduler can be simulated, fuzzed and read on its own.
 """
 
 from .batch import PENDING, Batch, RequestUpdate, ScheduledRequest
+from .block_watch import BlockState, BlockWatch
 from .request import Finish, FinishReason, Request, RequestStatus, StopRule
 from .scheduler import Scheduler
 
 __all__ = [
     "PENDING",
     "Batch",
+    "BlockState",
+    "BlockWatch",
     "Finish",
     "FinishReason",
     "Request",

@@ -5,7 +5,7 @@ tokens of many requests under one budget, whether they belong to prompts or were
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Literal
 
@@ -101,9 +101,15 @@ class Scheduler:
         """Requests that wait for admission, preempted ones included."""
         return len(self._waiting)
 
-    def waiting_priorities(self) -> list[int]:
-        """The priority of each request that waits. O(waiting requests): for who watches."""
-        return [request.key[0] for request in self._waiting]
+    @property
+    def running(self) -> Sequence[Request]:
+        """The requests that hold blocks, in order; only to be looked at."""
+        return self._running
+
+    @property
+    def waiting(self) -> Iterable[Request]:
+        """The requests that wait, in no order; only to be looked at."""
+        return self._waiting
 
     def add(self, request: Request) -> None:
         """Queue a new request.

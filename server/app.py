@@ -12,7 +12,7 @@ from ..engine.async_engine import AsyncEngine
 from ..engine.chat_prompts import ChatPrompts
 from ..engine.generation_defaults import GenerationDefaults
 from ..engine.settings import Settings
-from . import admin, chat, completions, operations
+from . import admin, chat, completions, dashboard, operations, pages
 from .chat_formats import ChatFormats
 from .drain import Drain, DrainGate
 from .errors import install_error_handlers
@@ -69,6 +69,11 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
     app.add_exception_handler(ClientGoneError, _on_client_gone)
     for room in (completions, chat, operations, admin):
         app.include_router(room.router)
+    if settings.ui:
+        app.state.dashboard = dashboard.Dashboard(engine, app.state.metrics)
+        app.state.drain.when_over.append(app.state.dashboard.close)
+        for room in (dashboard, pages):
+            app.include_router(room.router)
     # The one added last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(ApiKeys, keys=settings.all_api_keys(), admin_keys=settings.all_admin_keys())
@@ -80,6 +85,8 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    if hasattr(app.state, "dashboard"):
+        app.state.dashboard.start()
     yield
     for close in app.state.at_end:
         await asyncio.to_thread(close)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -9,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..engine.async_engine import AsyncEngine
 from .admin import ADMIN_PATHS
 from .errors import error_body, note_rejection
-from .open_paths import OPEN_PATHS
+from .open_paths import is_watching
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,12 @@ class Drain:
         self._num_open = 0
         self._none_open = asyncio.Event()
         self._none_open.set()
+        self.when_over: list[Callable[[], None]] = []
+
+    def finish(self) -> None:
+        """Nothing is waited for any more: let those go who only look on."""
+        for leave in self.when_over:
+            leave()
 
     def enter(self) -> None:
         """A request has come in."""
@@ -72,7 +79,7 @@ class DrainGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, counted, or refuse it."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS | ADMIN_PATHS:
+        if scope["type"] != "http" or scope["path"] in ADMIN_PATHS or is_watching(scope["path"]):
             await self._app(scope, receive, send)
         elif self._drain.has_begun:
             note_rejection(scope, "draining")

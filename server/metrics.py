@@ -102,6 +102,28 @@ class ServerMetrics:
         self._state.show(state)
         return generate_latest(self._registry)
 
+    def count(self, name: str) -> float:
+        """A counter without labels of its own."""
+        return _total(self._plain[name])
+
+    def counts_by(self, name: str, label: str) -> dict[str, float]:
+        """A counter by the values of a label of its own."""
+        (family,) = self._counters[name].collect()
+        return {
+            sample.labels[label]: sample.value
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        }
+
+    def buckets(self, name: str) -> list[tuple[float, float]]:
+        """A histogram without labels of its own: (upper bound, how many were at most that)."""
+        (family,) = self._timings[name].collect()
+        return [
+            (float(sample.labels["le"]), sample.value)
+            for sample in family.samples
+            if sample.name.endswith("_bucket")
+        ]
+
     def on_request(self, n: int) -> None:
         """A prompt with `n` choices was accepted."""
         self._timings["request_params_n"].observe(n)
@@ -204,6 +226,11 @@ class ServerMetrics:
         """A counter's children by their own label: made now, so that each begins at 0."""
         family = self._counters[name]
         return {value: family.labels(**self._labels, **{label: value}) for value in values}
+
+
+def _total(counter: Counter) -> float:
+    (family,) = counter.collect()
+    return next(sample.value for sample in family.samples if sample.name.endswith("_total"))
 
 
 def one_two_five(limit: int) -> list[float]:

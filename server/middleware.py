@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .admin import ADMIN_PATHS
 from .errors import RequestTooLargeError, error_body
-from .open_paths import OPEN_PATHS
+from .open_paths import OPEN_PATHS, is_page
 
 KEY_LABEL_DIGITS = 12  # of the SHA-256: enough to tell keys apart, and nothing to guess one from
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -52,7 +52,7 @@ class ApiKeys:
 
     `ADMIN_PATHS` want an admin key, and are closed if there is none; it opens everything else too.
     Keys are compared by their hashes in constant time. The beginning of a key's hash is left
-    for the metrics (`scope["state"]["key_label"]`).
+    for the metrics (`scope["state"]["key_label"]`), and whether it was an admin's (`is_admin`).
     """
 
     def __init__(self, app: ASGIApp, keys: list[str], admin_keys: list[str]) -> None:
@@ -80,19 +80,18 @@ class ApiKeys:
             await response(scope, receive, send)
 
     def _may_pass(self, scope: Scope) -> bool:
-        if scope["path"] in ADMIN_PATHS:
-            wanted = self._admin_hashes
-        elif not self._hashes or scope["path"] in OPEN_PATHS:
-            return True
-        else:
-            wanted = [*self._hashes, *self._admin_hashes]
         scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-        given = _digest(key.strip())
-        known = [hmac.compare_digest(given, one) for one in wanted]
-        if scheme.lower() != "bearer" or not any(known):
-            return False
-        scope.setdefault("state", {})["key_label"] = given.hex()[:KEY_LABEL_DIGITS]
-        return True
+        given = _digest(key.strip()) if scheme.lower() == "bearer" else b""
+        of_admins = [hmac.compare_digest(given, one) for one in self._admin_hashes]
+        of_clients = [hmac.compare_digest(given, one) for one in self._hashes]
+        state, path = scope.setdefault("state", {}), scope["path"]
+        is_admin = state["is_admin"] = any(of_admins)
+        if path in ADMIN_PATHS:
+            return is_admin
+        if not self._hashes or path in OPEN_PATHS or is_page(path):
+            return True
+        state["key_label"] = given.hex()[:KEY_LABEL_DIGITS]
+        return is_admin or any(of_clients)
 
 
 class BodyLimit:

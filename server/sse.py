@@ -42,15 +42,18 @@ class EventStream(Response):
 
     Starlette's own streaming response notices a vanished client only when it next sends, if the
     server speaks ASGI 2.4: a request that still waits in the queue would stay there. An error after
-    the first byte is sent as an event in OpenAI's shape, followed by `[DONE]`. `close` is called in
-    any case, even if not one event was taken.
+    the first byte is sent as an event in OpenAI's shape, followed by `[DONE]` (`last`). `close` is
+    called in any case, even if not one event was taken.
     """
 
-    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], None]) -> None:
+    def __init__(
+        self, events: AsyncIterator[bytes], close: Callable[[], None], last: bytes = DONE
+    ) -> None:
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
         self._events = events
         self._close = close
+        self._last = last
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything, as an ASGI application."""
@@ -74,7 +77,7 @@ class EventStream(Response):
             if status == 500:
                 logger.exception("a stream failed after it began")
             await _send_part(send, event(body))
-        await send({"type": "http.response.body", "body": DONE, "more_body": False})
+        await send({"type": "http.response.body", "body": self._last, "more_body": False})
 
 
 async def _send_part(send: Send, chunk: bytes) -> None:

@@ -20,10 +20,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from octavo.paged_cache import BlockPool
+from octavo.paged_cache import BlockPool, cells_of_runs
 from octavo.scheduler import (
     PENDING,
     Batch,
+    BlockState,
+    BlockWatch,
     Request,
     RequestStatus,
     ScheduledRequest,
@@ -47,7 +49,7 @@ from .fuzzed_requests import (
 GARBAGE = -1
 # What must have happened for the test to mean something.
 ENOUGH = {"steps": 10_000, "preemptions": 100, "hits": 1000, "failures": 100}
-ENOUGH |= {"ahead": 1000, "retracted": 20}
+ENOUGH |= {"ahead": 1000, "retracted": 20, "looks": 500}
 MOST_RUNS = 6
 
 
@@ -58,6 +60,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     num_failures = 0
     num_ahead = 0
     num_retracted = 0
+    num_looks = 0
 
     @initialize(config=CONFIGS)
     def start(self, config: Config) -> None:
@@ -74,6 +77,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             policy=config.policy,
         )
         self.blocks = {block.block_id: block for block in self.pool._blocks}
+        self.watch: BlockWatch | None = BlockWatch(self.pool, version=1)
+        self.cells: dict[int, int] = {}  # what a watcher was told
+        self.seen_version = 0
         self.lives: dict[str, Life] = {}
         self.memory: dict[tuple[int, int], int] = {}  # (block id, slot) -> digest
         self.num_arrivals = 0
@@ -137,6 +143,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             if self.take_step():
                 self.deliver()
             self.books_agree()
+            if self.watch is not None and num_steps % 2:
+                self.look_at_blocks()
 
     @precondition(lambda self: self.lives)
     @rule(picks=st.lists(st.integers(0, 100), max_size=2), fails=st.sampled_from([True, False]))
@@ -199,6 +207,38 @@ class SchedulerMachine(RuleBasedStateMachine):
         num_used = self.pool.num_used
         self.pool.reset_prefix_cache()
         assert (self.pool.num_cached, self.pool.num_used) == (0, num_used)
+
+    @rule()
+    def start_or_stop_watching(self) -> None:
+        if self.watch is None:
+            self.watch = BlockWatch(self.pool, version=self.seen_version + 1)
+        else:
+            self.watch.stop()
+            self.watch = None
+
+    @precondition(lambda self: self.watch is not None)
+    @rule()
+    def look_at_blocks(self) -> None:
+        """What changed since the last look, put together, is what there is."""
+        self.watch.look(self.scheduler.running)
+        is_full, runs = self.watch.runs_since(self.seen_version)
+        changes = dict(cells_of_runs(runs, len(self.blocks)))
+        self.cells.update(changes)
+        assert not is_full or len(changes) == len(self.blocks)
+        self.seen_version = self.watch.version
+        type(self).num_looks += bool(changes) and not is_full
+        running = self.scheduler.running
+        numbers = {self.watch.owner_number(r.request_id): r for r in running}
+        assert len(numbers) == len(running)
+        num_shared = 0
+        for block_id, block in self.blocks.items():
+            owner, state = divmod(self.cells[block_id - 1], 4)
+            assert state == BlockState.of(block)
+            num_shared += state == BlockState.SHARED
+            holders = {r for r in running if block in r.table.blocks}
+            assert set(self.watch.holders_of(block_id)) == holders
+            assert (numbers[owner] in holders) if holders else owner == 0
+        assert self.watch.num_shared == num_shared
 
     def teardown(self) -> None:
         """Whatever happened, what is left ends in bounded time, and an idle engine is empty."""
