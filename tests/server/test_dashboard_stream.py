@@ -1,0 +1,263 @@
+"""The dashboard's stream and its single blocks, from a real server."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from octavo.engine.live_view import PATIENCE_S
+from octavo.paged_cache import cells_of_runs
+
+STATES = ["free", "cached", "used", "shared"]
+DEADLINE_S = 60.0
+
+
+class Watcher:
+    """Reads the stream on a thread and keeps what it shows."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.hello: dict[str, Any] = {}
+        self.cells: list[int] = []
+        self.frames: list[dict[str, Any]] = []
+        self.samples: list[list[Any]] = []
+        self.troubles: list[str] = []
+        self.has_ended = False
+        self._url = url
+        self._options = options
+        self._stop = False
+        self._thread = threading.Thread(target=self._read)
+
+    def _read(self) -> None:
+        with httpx.stream("GET", self._url, timeout=60, **self._options) as answer:
+            for line in answer.iter_lines():
+                if self._stop:
+                    return
+                if line:
+                    self._take(json.loads(line.removeprefix("data: ")))
+        self.has_ended = True
+
+    def _take(self, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "hello":
+                self.hello = message
+                self.cells = [-1] * message["num_blocks"]
+            case "frame":
+                for index, value in cells_of_runs(message["runs"], len(self.cells)):
+                    self.cells[index] = value
+                self.frames.append(message)
+            case "sample":
+                self.samples.append(message["values"])
+            case "trouble":
+                self.troubles.append(message["message"])
+
+    def states(self) -> list[str]:
+        return [STATES[value % 4] for value in self.cells]
+
+    def counts(self) -> dict[str, int]:
+        return self.frames[-1]["counts"] if self.frames else {}
+
+
+@contextmanager
+def watching(server, **options: Any) -> Iterator[Watcher]:
+    watcher = Watcher(server.url + "/dashboard/events", **options)
+    watcher._thread.start()
+    try:
+        yield watcher
+    finally:
+        watcher._stop = True
+        watcher._thread.join(DEADLINE_S)
+        assert not watcher._thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def small(start_server):
+    """Its own, with few blocks: what it holds is known."""
+    with start_server(
+        *("--num-blocks", "33", "--max-model-len", "256", "--dtype", "float32"),
+        *("--api-key", "k", "--admin-key", "a"),
+    ) as server:
+        yield server
+
+
+KEY = {"Authorization": "Bearer k"}
+ADMIN = {"Authorization": "Bearer a"}
+
+
+def truth(server, num_blocks: int = 32) -> list[str]:
+    """Each block's state as the pool itself has it."""
+    with httpx.Client(base_url=server.url, headers=KEY) as client:
+        return [client.get(f"/dashboard/blocks/{n + 1}").json()["state"] for n in range(num_blocks)]
+
+
+def complete(server, prompt: str, max_tokens: int, **options: Any) -> dict[str, Any]:
+    body = {"prompt": prompt, "max_tokens": max_tokens, "ignore_eos": True, "temperature": 0}
+    answer = server.post("/v1/completions", json=body | options, headers=KEY)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_frames_put_together_are_what_the_pool_holds(small, wait_until):
+    with watching(small, headers=KEY) as watcher:
+        wait_until(lambda: bool(watcher.frames), DEADLINE_S)
+        assert watcher.states() == truth(small)
+        complete(small, "A long time ago there lived a king who had three daughters.", 60)
+        wait_until(lambda: not watcher.frames[-1]["requests"], DEADLINE_S)
+        wait_until(lambda: "cached" in watcher.states(), DEADLINE_S)
+        assert watcher.states() == truth(small)
+        complete(
+            small,
+            "Something else entirely: the sea, the ships, and the wind.",
+            200,
+            n=2,
+            temperature=1,
+        )
+        wait_until(lambda: watcher.states() == truth(small), DEADLINE_S)
+        assert any(frame["counts"]["used"] > 20 for frame in watcher.frames)
+        gauges = {k: small.gauge(f"octavo_kv_blocks_{k}") for k in ("free", "cached", "used")}
+        wait_until(lambda: {k: watcher.counts()[k] for k in gauges} == gauges, DEADLINE_S)
+        counted = {state: watcher.states().count(state) for state in STATES}
+        assert counted == watcher.counts()
+
+
+def test_a_running_request_is_shown_with_its_blocks_and_its_progress(small, wait_until):
+    with watching(small, headers=KEY) as watcher:
+        wait_until(lambda: bool(watcher.frames), DEADLINE_S)
+        usage = complete(small, "Once upon a time", 100)["usage"]
+        columns = watcher.hello["request_columns"]
+        rows = [
+            dict(zip(columns, row, strict=True)) for f in watcher.frames for row in f["requests"]
+        ]
+        assert rows, "the request was never seen"
+        assert {row["id"] for row in rows} == {rows[0]["id"]}
+        assert rows[0]["id"].startswith("cmpl-")
+        last = rows[-1]
+        assert (last["prompt_tokens"], last["max_tokens"]) == (usage["prompt_tokens"], 100)
+        assert 0 < last["output_tokens"] <= 100
+        assert last["stage"] == "decode" and last["decode_s"] > 0 and last["prefill_s"] > 0
+        assert [row["output_tokens"] for row in rows] == sorted(
+            row["output_tokens"] for row in rows
+        )
+        for frame in watcher.frames:
+            for row in frame["requests"]:
+                row = dict(zip(columns, row, strict=True))
+                assert row["owner"] > 0
+                assert row["num_blocks"] == -(-row["computed_tokens"] // 16)
+
+
+def test_a_block_tells_its_holders_and_its_text_to_admins_alone(small, wait_until):
+    body = {"prompt": "The king of the hill said", "max_tokens": 150, "ignore_eos": True}
+    with watching(small, headers=KEY) as watcher:
+        with httpx.stream(
+            "POST",
+            small.url + "/v1/completions",
+            json=body | {"stream": True},
+            headers=KEY,
+            timeout=60,
+        ) as answer:
+            wait_until(lambda: "used" in watcher.states(), DEADLINE_S)
+            number = watcher.states().index("used") + 1
+            for_client = small.get(f"/dashboard/blocks/{number}", headers=KEY).json()
+            for_admin = small.get(f"/dashboard/blocks/{number}", headers=ADMIN).json()
+            assert answer.status_code == 200
+        small.wait_idle()
+    assert for_client["state"] == for_admin["state"] == "used"
+    (holder,) = for_client["holders"]
+    assert holder["position"] == 0 and holder["id"].startswith("cmpl-")
+    assert for_client["text"] is None
+    assert for_admin["text"].startswith("The king of the hill said")
+    wait_until(
+        lambda: small.get(f"/dashboard/blocks/{number}", headers=ADMIN).json()["text"] is None,
+        DEADLINE_S,
+    )
+
+
+def test_sums_of_samples_are_what_the_metrics_count(small, wait_until):
+    with watching(small, headers=KEY) as watcher:
+        wait_until(lambda: len(watcher.samples) >= 1, DEADLINE_S)
+        names = watcher.hello["sample_columns"]
+        before = small.gauge("octavo_generation_tokens_total")
+        first = len(watcher.samples)
+        complete(small, "Count the stars", 64)
+        expected = small.gauge("octavo_generation_tokens_total") - before
+        assert expected == 64
+
+        def counted() -> float:
+            rates = [
+                s[names.index("generation_tokens_per_s")] for s in watcher.samples[first - 1 :]
+            ]
+            return sum(rates)  # a second each, as good as the clock ticks
+
+        wait_until(lambda: counted() > expected - 6, DEADLINE_S)
+        assert counted() == pytest.approx(expected, rel=0.1)
+        assert any(s[names.index("ttft_p50")] for s in watcher.samples)
+        assert any(s[names.index("itl_p95")] for s in watcher.samples)
+    with watching(small, headers=KEY) as later:
+        wait_until(lambda: bool(later.hello), DEADLINE_S)
+        assert later.hello["history"][-len(watcher.samples) :][:1], "the history is kept"
+        kept = [tuple(sample) for sample in later.hello["history"]]
+        assert all(tuple(sample) in kept for sample in watcher.samples)
+
+
+def test_streams_are_counted_and_the_limit_is_told(small):
+    with httpx.Client(base_url=small.url, headers=KEY, timeout=30) as client:
+        opened = []
+        try:
+            for _ in range(100):
+                answer = client.send(client.build_request("GET", "/dashboard/events"), stream=True)
+                if answer.status_code != 200:
+                    break
+                opened.append(answer)
+            assert (answer.status_code, len(opened)) == (503, 32)
+            answer.read()
+            assert "limit" in answer.json()["error"]["message"]
+            assert answer.headers["Retry-After"]
+            assert answer.json()["error"]["code"] == 503
+        finally:
+            for one in opened:
+                one.close()
+
+
+def test_keys_and_numbers_out_of_range(small):
+    assert small.get("/dashboard/events").status_code == 401
+    assert small.get("/dashboard/blocks/1").status_code == 401
+    assert small.get("/dashboard").status_code == 200  # holds nothing of the server's own
+    for number in ("0", "33", "-1", "99999999999999999999"):
+        answer = small.get(f"/dashboard/blocks/{number}", headers=KEY)
+        assert answer.status_code == 404, answer.text
+        assert "blocks are 1 to 32" in answer.json()["error"]["message"]
+    assert small.get("/dashboard/blocks/x", headers=KEY).status_code == 400
+
+
+def test_no_ui_serves_no_page(start_server):
+    with start_server("--no-ui", "--num-blocks", "33", "--max-model-len", "256") as server:
+        for path in ("/", "/dashboard", "/dashboard/events", "/dashboard/blocks/1", "/ui/icon.svg"):
+            assert server.get(path).status_code == 404, path
+        assert server.get("/v1/models").status_code == 200
+
+
+def test_streams_end_with_the_server_and_are_nothing_it_waits_for(start_server, wait_until):
+    arguments = ("--num-blocks", "33", "--max-model-len", "256", "--drain-timeout", "600")
+    with start_server(*arguments) as server, watching(server) as watcher:
+        wait_until(lambda: bool(watcher.frames), DEADLINE_S)
+        assert server.stop() == 0
+        wait_until(lambda: watcher.has_ended, DEADLINE_S)
+        assert "draining: 0 requests are under way" in server.log_path.read_text()
+
+
+def test_the_engine_follows_blocks_only_while_somebody_asks(small, wait_until):
+    """The watch ends by itself: a later one begins anew, with every cell."""
+    with watching(small, headers=KEY) as watcher:
+        wait_until(lambda: bool(watcher.frames), DEADLINE_S)
+        assert watcher.frames[0]["full"]
+    ended = time.monotonic()
+    while time.monotonic() - ended < PATIENCE_S:
+        complete(small, "tick", 8)  # steps go on, and look at the clock
+    with watching(small, headers=KEY) as watcher:
+        wait_until(lambda: bool(watcher.frames), DEADLINE_S)
+        assert watcher.frames[0]["full"]
+        assert watcher.states() == truth(small)
