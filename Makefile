@@ -8,6 +8,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-clients setup-docs serve test test-fast image-test lint format types \
+  screenshots \
   bench compare scaling kernels schemathesis sanitise reference dashboards docs docs-serve lock clean
 
 help: ## list the targets
@@ -37,7 +38,7 @@ $(VENV)/.installed-docs: pyproject.toml
 
 setup: $(VENV)/.installed ## create .venv with what serving needs
 setup-dev: $(VENV)/.installed-dev ## create .venv with what development needs
-setup-clients: $(VENV)/.installed-clients ## and the client libraries of tests/clients (0.5 GB more)
+setup-clients: $(VENV)/.installed-clients ## and the client libraries of tests/clients, a browser driver (0.6 GB more)
 setup-docs: $(VENV)/.installed-docs
 
 serve: setup ## serve the embedded model on http://127.0.0.1:8000 (ARGS="--port 9000 …")
@@ -106,6 +107,9 @@ reference: setup-dev ## write docs/metrics.md and docs/configuration.md anew fro
 
 dashboards: setup-dev ## write Grafana's dashboards anew from deploy/grafana/definitions
 	$(BIN)/python deploy/grafana/build_dashboards.py
+
+screenshots: setup-clients ## take the documents' pictures of the page anew (apt-get install chromium)
+	$(BIN)/python docs/screenshots.py $(ARGS)
 
 docs: setup-docs ## build the documentation site into build/site; any warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

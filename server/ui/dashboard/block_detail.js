@@ -1,0 +1,110 @@
+/** The panel about one block: state at once from the map, the rest as the server answers. */
+
+import { element } from "../shared/element.js";
+import { age } from "./age.js";
+import { blockInWords, hashInWords, textInWords } from "./block_words.js";
+import { write } from "./write.js";
+
+const REST_MS = 120;
+const REFRESH_MS = 400;
+const HOLDERS_SHOWN = 6;
+
+/** Asks for the block under the cursor once the cursor rests; one question at a time. */
+export class BlockDetail {
+  #index = null;
+  #timer = 0;
+  #controller = null;
+  #isAskedAgain = false;
+
+  /**
+   * @param {HTMLElement} panel
+   * @param {(block: number, signal: AbortSignal) => Promise<Record<string, any>>} fetchBlock
+   */
+  constructor(panel, fetchBlock) {
+    this.fetchBlock = fetchBlock;
+    this.hint = panel.querySelector(".hint");
+    this.body = panel.querySelector(".about-block");
+    this.title = panel.querySelector("h3");
+    this.age = panel.querySelector(".age");
+    this.answer = panel.querySelector("dl");
+  }
+
+  /**
+   * @param {number | null} index of a cell; null when the cursor is on none
+   * @param {number} [value] of the cell
+   * @param {string | null} [holder] id of the request whose number the cell has
+   * @param {number} [ageS] seconds since it changed
+   */
+  show(index, value = 0, holder = null, ageS = 0) {
+    const isAnother = index !== this.#index;
+    this.#index = index;
+    this.hint.hidden = index !== null;
+    this.body.hidden = index === null;
+    if (isAnother) this.#drop();
+    if (index === null) return;
+    write(this.title, blockInWords(index, value, holder));
+    this.writeAge(ageS);
+    if (isAnother) this.answer.replaceChildren();
+    this.#askIn(isAnother ? REST_MS : REFRESH_MS);
+  }
+
+  /** @param {number} ageS seconds since the cell changed */
+  writeAge(ageS) {
+    write(this.age, `unchanged for ${age(ageS)}`);
+  }
+
+  #drop() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    this.#controller?.abort();
+    this.#controller = null;
+    this.#isAskedAgain = false;
+  }
+
+  #askIn(waitMs) {
+    if (this.#timer !== 0) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = 0;
+      this.#ask();
+    }, waitMs);
+  }
+
+  async #ask() {
+    if (this.#controller !== null) {
+      this.#isAskedAgain = true;
+      return;
+    }
+    const controller = new AbortController();
+    this.#controller = controller;
+    let entries;
+    try {
+      entries = entriesOf(await this.fetchBlock(this.#index + 1, controller.signal));
+    } catch (error) {
+      entries = [["Details", [error.message]]];
+    }
+    if (this.#controller !== controller) return;
+    this.#controller = null;
+    this.answer.replaceChildren(
+      ...entries.flatMap(([term, values]) => [
+        element("dt", {}, term),
+        ...values.map((value) => element("dd", {}, value)),
+      ]),
+    );
+    if (this.#isAskedAgain) {
+      this.#isAskedAgain = false;
+      this.#askIn(REFRESH_MS);
+    }
+  }
+}
+
+/** Terms and their values, out of the server's answer. */
+function entriesOf({ holders, hash, text }) {
+  const shown = holders
+    .slice(0, HOLDERS_SHOWN)
+    .map(({ id, position }) => `${id}, block ${position + 1} of its table`);
+  if (holders.length > HOLDERS_SHOWN) shown.push(`and ${holders.length - HOLDERS_SHOWN} more`);
+  const entries = [["Held by", shown.length > 0 ? shown : ["nobody"]]];
+  entries.push(["Hash", [element("code", { title: hash ?? "" }, hashInWords(hash))]]);
+  if (text !== null) entries.push(["Text", [element("q", {}, textInWords(text))]]);
+  return entries;
+}

@@ -1,0 +1,152 @@
+/** The dashboard: one stream of events, shown as figures, a map and a list. */
+
+import { request } from "../shared/api.js";
+import { dataOf } from "../shared/event_stream.js";
+import { count } from "../shared/format.js";
+import { showModel, showStatus } from "../shared/header.js";
+import { wireKeyButton } from "../shared/key.js";
+import { BlockDetail } from "./block_detail.js";
+import "./block_map.js";
+import { blockInWords } from "./block_words.js";
+import { ownerOf } from "./cells.js";
+import { named } from "./columns.js";
+import { Feed } from "./feed.js";
+import { Figures } from "./figures.js";
+import { History } from "./history.js";
+import { showCounts, wireColours } from "./legend.js";
+import { Pace } from "./pace.js";
+import { RequestList } from "./request_list.js";
+import { onThemeChange, readTheme } from "./theme.js";
+import { Trouble } from "./trouble.js";
+import { write } from "./write.js";
+
+/** Text and bars change in steps that an eye follows; layout ten times a second costs more. */
+const TEXT_STEP_MS = 200;
+
+const find = (id) => document.getElementById(id);
+const map = document.querySelector("block-map");
+const main = document.querySelector("main");
+const trouble = new Trouble(find("trouble"), main);
+const figures = new Figures(find("figures"), find("moment"), find("moment-label"));
+const list = new RequestList(find("requests"), {
+  more: find("more-requests"),
+  empty: find("no-requests"),
+});
+const detail = new BlockDetail(find("block-detail"), async (block, signal) => {
+  const response = await request(`dashboard/blocks/${block}`, { signal });
+  return response.json();
+});
+
+let hello = null;
+let history = null;
+let frame = null;
+const text = new Pace(showFrame, TEXT_STEP_MS);
+
+const handlers = {
+  hello(message) {
+    hello = message;
+    frame = null;
+    history = new History(hello.sample_columns, hello.history);
+    showModel(hello.model);
+    map.reset(hello.num_blocks);
+    list.rows.clear();
+    figures.begin(history, hello);
+    showLastMinute();
+    trouble.clear();
+    main.classList.remove("waiting");
+  },
+  frame(message) {
+    map.applyFrame(message);
+    frame = message;
+    const requests = message.requests.map((row) => named(hello.request_columns, row));
+    list.rows.update(requests, performance.now());
+    text.ask();
+    trouble.clear();
+  },
+  sample(message) {
+    history.add(message.values);
+    figures.render();
+    showLastMinute();
+    const { index } = map.cursor;
+    if (index !== null) detail.writeAge(map.ageOf(index));
+  },
+  trouble(message) {
+    trouble.show(message.message, "The page goes on as soon as the engine does.", "Trouble");
+  },
+};
+
+const feed = new Feed({
+  async *open(signal) {
+    yield* dataOf(await request("dashboard/events", { signal }));
+  },
+  onMessage: (message) => handlers[message.type]?.(message),
+  onBroken({ message, retryInS }) {
+    const isHopeless = retryInS === null;
+    trouble.show(
+      message,
+      isHopeless ? "" : "Trying again every few seconds.",
+      isHopeless ? "Not connected" : "Reconnecting",
+    );
+  },
+});
+
+function showFrame() {
+  if (frame === null) return;
+  const { counts, num_running, num_waiting } = frame;
+  const numPresent = num_running + num_waiting;
+  showCounts(find("legend"), counts);
+  figures.setLive({ num_running, num_waiting, kv_usage: counts.used / hello.num_blocks });
+  list.rows.expire(performance.now());
+  list.render(numPresent);
+  // No frame may come while ended requests wait to go.
+  if (list.rows.hasDone) text.ask();
+  find("empty").hidden = numPresent > 0 || counts.free < hello.num_blocks;
+}
+
+function showLastMinute() {
+  const total = (name) => count(history.total(name, 60, hello.sample_interval_s));
+  const finished = total("finished_per_s");
+  const failed = total("failed_per_s");
+  const preempted = total("preemptions_per_s");
+  const text = `Last minute: ${finished} finished, ${failed} failed, ${preempted} preempted`;
+  write(find("last-minute"), text);
+}
+
+function showPointed() {
+  const { index } = map.cursor;
+  if (index === null) {
+    detail.show(null);
+    list.mark(null);
+    return;
+  }
+  const value = map.cells[index];
+  const holder = list.rows.idOf(ownerOf(value));
+  detail.show(index, value, holder, map.ageOf(index));
+  list.mark(holder);
+}
+
+function followVisibility() {
+  if (document.hidden) {
+    feed.stop();
+  } else {
+    showStatus("busy", "Connecting");
+    feed.start();
+  }
+}
+
+map.cursor.describe = (index) =>
+  blockInWords(index, map.cells[index], list.rows.idOf(ownerOf(map.cells[index])));
+map.addEventListener("point", showPointed);
+map.addEventListener("pointed-change", showPointed);
+list.onPoint = (owner) => {
+  map.highlighted = owner;
+};
+wireColours(find("map-panel"), (colourBy) => {
+  map.colourBy = colourBy;
+});
+onThemeChange(() => list.recolour(readTheme().isDark));
+list.recolour(readTheme().isDark);
+wireKeyButton(find("key"), () => feed.restart());
+trouble.again.addEventListener("click", () => feed.restart());
+document.addEventListener("visibilitychange", followVisibility);
+followVisibility();

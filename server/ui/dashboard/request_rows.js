@@ -1,0 +1,123 @@
+/** Which requests the list shows, in which order, and how long the parts of their bars are. */
+
+const DONE_SHOWN_MS = 5000;
+const SHORT_ID = 8;
+const LEAST_SCALE_S = 1;
+
+/**
+ * @typedef {object} Row a request of a frame, its columns by name, and
+ * @property {string} id
+ * @property {number} owner
+ * @property {"queue" | "prefill" | "decode" | "done"} stage
+ * @property {number} queue_s
+ * @property {number} prefill_s
+ * @property {number} decode_s
+ * @property {number | null} gone_at_ms when it was missing for the first time
+ */
+
+/** Keeps requests in the order of their first appearance, and those that ended a little longer. */
+export class RequestRows {
+  /** @type {Map<string, Row>} */
+  #rows = new Map();
+
+  /**
+   * @param {Record<string, any>[]} present the frame's requests, columns by name
+   * @param {number} nowMs
+   */
+  update(present, nowMs) {
+    const ids = new Set();
+    for (const request of present) {
+      ids.add(request.id);
+      this.#rows.set(request.id, { ...request, gone_at_ms: null });
+    }
+    for (const [id, row] of this.#rows) {
+      if (ids.has(id) || row.gone_at_ms !== null) continue;
+      this.#rows.set(id, { ...row, stage: "done", gone_at_ms: nowMs });
+    }
+    this.expire(nowMs);
+  }
+
+  /** Drop what ended long enough ago. @param {number} nowMs */
+  expire(nowMs) {
+    for (const [id, row] of this.#rows) {
+      if (row.gone_at_ms !== null && nowMs - row.gone_at_ms >= DONE_SHOWN_MS) {
+        this.#rows.delete(id);
+      }
+    }
+  }
+
+  /** Forget all. */
+  clear() {
+    this.#rows.clear();
+  }
+
+  /** @returns {Row[]} */
+  all() {
+    return [...this.#rows.values()];
+  }
+
+  /** @returns {boolean} whether rows of ended requests wait to be dropped */
+  get hasDone() {
+    return this.all().some((row) => row.gone_at_ms !== null);
+  }
+
+  /**
+   * @param {number} owner
+   * @returns {string | null} the id of the request with this number
+   */
+  idOf(owner) {
+    if (owner === 0) return null;
+    return this.all().findLast((row) => row.owner === owner)?.id ?? null;
+  }
+}
+
+/**
+ * @param {string} id
+ * @returns {string} its end, which differs where beginnings are alike
+ */
+export function shortId(id) {
+  return id.length <= SHORT_ID + 2 ? id : `…${id.slice(-SHORT_ID)}`;
+}
+
+/**
+ * @param {Row} row
+ * @returns {number} seconds since the request arrived
+ */
+export function lifeS(row) {
+  return row.queue_s + row.prefill_s + row.decode_s;
+}
+
+/**
+ * @param {Row[]} rows
+ * @returns {number} seconds that the whole length of a bar stands for
+ */
+export function scaleS(rows) {
+  return rows.reduce((longest, row) => Math.max(longest, lifeS(row)), LEAST_SCALE_S);
+}
+
+/**
+ * The bar of one request: how long each stage took, and how much of its tokens it has done.
+ *
+ * @param {Row} row
+ * @param {number} scale seconds for the whole length
+ * @returns {{stage: string, length: number, progress: number}[]} both as shares, 0 to 1
+ */
+export function segmentsOf(row, scale) {
+  return [
+    { stage: "queue", length: row.queue_s / scale, progress: 1 },
+    {
+      stage: "prefill",
+      length: row.prefill_s / scale,
+      progress: row.stage === "prefill" ? share(row.computed_tokens, row.prompt_tokens) : 1,
+    },
+    {
+      stage: "decode",
+      length: row.decode_s / scale,
+      progress: row.stage === "decode" ? share(row.output_tokens, row.max_tokens) : 1,
+    },
+  ];
+}
+
+function share(part, whole) {
+  return whole > 0 ? Math.min(1, part / whole) : 1;
+}

@@ -1,0 +1,42 @@
+/** Says what is wrong and since when, and greys what is out of date. */
+
+import { showStatus } from "../shared/header.js";
+import { write } from "./write.js";
+
+/** The notice at the top of the page. */
+export class Trouble {
+  #since = null;
+
+  /**
+   * @param {HTMLElement} notice
+   * @param {HTMLElement} main whose content is out of date while there is trouble
+   */
+  constructor(notice, main) {
+    this.notice = notice;
+    this.main = main;
+    this.text = notice.querySelector("p");
+    this.again = notice.querySelector("button");
+  }
+
+  /**
+   * @param {string} message what went wrong, as a sentence
+   * @param {string} next what happens now, as a sentence
+   * @param {string} status in few words, for the bar
+   */
+  show(message, next, status) {
+    this.#since ??= new Date();
+    const time = this.#since.toLocaleTimeString("en-GB");
+    write(this.text, `${message} What you see is from before ${time}. ${next}`);
+    this.notice.hidden = false;
+    this.main.classList.add("stale");
+    showStatus("trouble", status);
+  }
+
+  /** All is well again. */
+  clear() {
+    this.#since = null;
+    this.notice.hidden = true;
+    this.main.classList.remove("stale");
+    showStatus("ok", "Live");
+  }
+}

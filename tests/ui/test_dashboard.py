@@ -1,0 +1,278 @@
+"""The dashboard in a real browser: figures, requests, the map's controls, broken streams."""
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Request, expect
+
+from .block_truth import shown_legend
+from .conftest import OpenPage
+from .dashboard_page import DashboardPage
+from .open_requests import open_request
+from .relay import Relay
+from .visits import NARROW, WIDE, Visit
+
+pytestmark = pytest.mark.slow
+COMPLETIONS = "/v1/completions"
+LONG = {"prompt": "Once upon a time", "max_tokens": 900, "ignore_eos": True}
+FIGURES = ("running", "waiting", "generation", "prompt", "ttft", "itl", "hit-rate", "kv-usage")
+
+
+@pytest.fixture
+def visit(open_page: OpenPage, server: Any) -> Visit:
+    return open_page(server.url, "/dashboard")
+
+
+@pytest.fixture
+def board(visit: Visit) -> DashboardPage:
+    board = DashboardPage(visit.page)
+    board.wait_for_map()
+    return board
+
+
+def test_figures_tell_of_a_running_request(server: Any, board: DashboardPage) -> None:
+    with open_request(server.url, COMPLETIONS, LONG):
+        expect(board.figure("running")).to_have_text("1")
+        for name in ("generation", "kv-usage", "itl"):
+            expect(board.figure(name)).to_have_text(re.compile(r"[1-9]"))
+    expect(board.figure("running")).to_have_text("0")
+    for name in FIGURES:
+        expect(board.figure(name)).not_to_be_empty()
+
+
+def test_a_request_appears_decodes_and_leaves(server: Any, board: DashboardPage) -> None:
+    expect(board.rows).to_have_count(0)
+    with open_request(server.url, COMPLETIONS, LONG, x_request_id="seen-passing"):
+        row = board.page.locator("#requests li[data-id*=seen-passing]")
+        expect(row).to_have_attribute("data-stage", "decode")
+        expect(board.rows).to_have_count(1)
+    expect(board.rows).to_have_count(0)
+    expect(row).to_have_count(0)
+
+
+def test_the_legend_counts_what_metrics_count(
+    server: Any, board: DashboardPage, wait_until: Any
+) -> None:
+    body = {"prompt": "A legend of its own. " * 20, "max_tokens": 2}
+    server.post(COMPLETIONS, json=body).raise_for_status()
+    server.wait_idle()
+    counts = {s: server.gauge(f"octavo_kv_blocks_{s}") for s in ("free", "cached", "used")}
+    assert counts["cached"] > 0
+    wait_until(lambda: shown_legend(board.page) == {**counts, "shared": 0}, 20)
+    assert board.num_cells == sum(counts.values())
+
+
+def test_keys_walk_over_the_map(server: Any, board: DashboardPage) -> None:
+    last, block_map = board.num_cells, board.block_map
+    block_map.focus()
+    for key, expected in (
+        ("Home", 1),
+        ("ArrowRight", 2),
+        ("ArrowRight", 3),
+        ("ArrowLeft", 2),
+        ("End", last),
+        ("ArrowLeft", last - 1),
+        ("Home", 1),
+    ):
+        board.page.keyboard.press(key)
+        expect(block_map).to_have_attribute("aria-valuenow", str(expected))
+        text = re.compile(rf"Block ({expected}|{expected:,})\b")
+        expect(block_map).to_have_attribute("aria-valuetext", text)
+        expect(board.detail).to_contain_text(text)
+    board.page.keyboard.press("ArrowDown")  # by a row
+    columns = int(block_map.get_attribute("aria-valuenow") or 0) - 1
+    assert 1 < columns < last
+    board.page.keyboard.press("ArrowUp")
+    expect(block_map).to_have_attribute("aria-valuenow", "1")
+
+
+def test_the_detail_names_holder_and_hash(
+    server: Any, board: DashboardPage, wait_until: Any
+) -> None:
+    body = {**LONG, "prompt": "A prompt of more than one block. " * 8}
+    with open_request(server.url, COMPLETIONS, body, x_request_id="holder-of-blocks"):
+        wait_until(lambda: len(board.blocks_in(2, 3)) > 2, 20)
+        number = min(board.blocks_in(2, 3))
+        known = server.get(f"/dashboard/blocks/{number}").json()
+        board.go_to_block(number)
+        expect(board.detail).to_contain_text(known["hash"][:16])
+        expect(board.detail).to_contain_text("holder-of-blocks")
+        expect(board.detail).to_contain_text(re.compile("used", re.IGNORECASE))
+    expect(board.detail).to_contain_text(re.compile("cached", re.IGNORECASE))
+    expect(board.detail).not_to_contain_text("holder-of-blocks")
+
+
+def test_the_pointer_finds_the_same_blocks(board: DashboardPage) -> None:
+    board.go_to_block(3)
+    outline = board.page.locator(".map-cursor").bounding_box()
+    assert outline is not None
+    board.page.keyboard.press("End")
+    x, y = outline["x"] + outline["width"] / 2, outline["y"] + outline["height"] / 2
+    board.page.mouse.move(x, y)
+    expect(board.block_map).to_have_attribute("aria-valuenow", "3")
+
+
+def test_each_way_of_colouring_is_another_picture(
+    server: Any, board: DashboardPage, wait_until: Any
+) -> None:
+    def picture() -> str:
+        return str(board.page.evaluate("document.querySelector('block-map canvas').toDataURL()"))
+
+    with open_request(server.url, COMPLETIONS, LONG):
+        wait_until(lambda: len(board.blocks_in(2, 3)) > 0, 20)
+        by_state = picture()
+        board.choose_colours("request")
+        wait_until(lambda: picture() != by_state, 20)
+        by_request = picture()
+        board.choose_colours("age")
+        wait_until(lambda: picture() not in (by_state, by_request), 20)
+
+
+@pytest.mark.parametrize("size", [NARROW, WIDE], ids=["375", "1600"])
+@pytest.mark.parametrize("path", ["/", "/dashboard"])
+def test_nothing_is_wider_than_the_window(
+    open_page: OpenPage, server: Any, path: str, size: tuple[int, int]
+) -> None:
+    page = open_page(server.url, path, size=size).page
+    with open_request(server.url, COMPLETIONS, LONG, x_request_id="W" * 120):
+        if path == "/dashboard":
+            expect(page.locator("#requests li[data-id]").first).to_be_visible()
+            DashboardPage(page).go_to_block(1)
+        else:
+            page.fill("#prompt", "W" * 300)
+        assert page.evaluate("innerWidth") == size[0]
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+# Counts the pictures in the second after the last block was given back.
+COUNT_PICTURES = """() => {
+  const map = document.querySelector("block-map");
+  const isHeld = () => map.cells.some(value => value % 4 >= 2);
+  const wait = ms => new Promise(resolve => setTimeout(resolve, ms));
+  window.pictures = (async () => {
+    while (isHeld()) await wait(5);
+    const before = map.frameTimes.length;
+    await wait(1000);
+    return map.frameTimes.length - before;
+  })();
+}"""
+
+
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_cells_glow_after_a_change_unless_motion_is_unwanted(
+    open_page: OpenPage, server: Any, wait_until: Any, motion: str
+) -> None:
+    page = open_page(server.url, "/dashboard", reduced_motion=motion).page
+    board = DashboardPage(page)
+    board.wait_for_map()
+    with open_request(server.url, COMPLETIONS, LONG):
+        wait_until(lambda: len(board.blocks_in(2, 3)) > 0, 20)
+        page.evaluate(COUNT_PICTURES)
+    num_pictures = page.evaluate("window.pictures")
+    assert num_pictures == 1 if motion == "reduce" else num_pictures > 2
+
+
+def test_a_hidden_tab_costs_the_server_nothing(
+    visit: Visit, board: DashboardPage, wait_until: Any
+) -> None:
+    ended: list[str] = []
+
+    def note(request: Request) -> None:
+        ended.append(request.url)
+
+    visit.page.on("requestfailed", note)
+    visit.page.on("requestfinished", note)
+    show(visit, "hidden")
+    wait_until(lambda: [u for u in flush(visit, ended) if u.endswith("/events")] != [], 20)
+    before = len([url for url in visit.conduct.requests if url.endswith("/events")])
+    show(visit, "visible")
+    wait_until(
+        lambda: (
+            len([u for u in flush(visit, visit.conduct.requests) if u.endswith("/events")])
+            == before + 1
+        ),
+        20,
+    )
+    expect(visit.page.locator("#status")).to_have_attribute("data-state", "ok")
+
+
+def show(visit: Visit, state: str) -> None:
+    """Let the page think that its tab is hidden or visible."""
+    visit.page.evaluate(
+        """state => {
+          for (const [name, value] of [["visibilityState", state], ["hidden", state === "hidden"]])
+            Object.defineProperty(document, name, { value, configurable: true });
+          document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        state,
+    )
+
+
+def flush(visit: Visit, noted: list[str]) -> list[str]:
+    """The list, after what the browser has reported until now."""
+    visit.page.evaluate("0")
+    return noted
+
+
+def test_a_lost_connection_is_told_and_found_again(open_page: OpenPage, server: Any) -> None:
+    relay = Relay(server.url)
+    visit = open_page(relay.url, "/dashboard")
+    visit.conduct.allow_lost_connections()
+    trouble, status = visit.page.locator("#trouble"), visit.page.locator("#status")
+    expect(status).to_have_attribute("data-state", "ok")
+    expect(trouble).to_be_hidden()
+    relay.cut()
+    expect(trouble).to_be_visible()
+    expect(trouble).to_contain_text("cannot be reached")
+    expect(status).to_have_attribute("data-state", "trouble")
+    relay.mend()
+    expect(trouble).to_be_hidden()
+    expect(status).to_have_attribute("data-state", "ok")
+    visit.close()
+    relay.cut()
+
+
+@pytest.fixture(scope="module")
+def lone_server(start_server: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
+    """A server of this module alone: its engine is stopped for a while."""
+    with start_server("--num-blocks", "65", "--max-model-len", "512") as running:
+        yield running
+
+
+def test_an_engine_that_stands_still_is_told(
+    open_page: OpenPage, lone_server: Any, wait_until: Any
+) -> None:
+    visit = open_page(lone_server.url, "/dashboard")
+    board, trouble = DashboardPage(visit.page), visit.page.locator("#trouble")
+    board.wait_for_map()
+    expect(trouble).to_be_hidden()
+    pid = lone_server.process.pid
+    (engine,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        expect(trouble).to_be_visible()
+        expect(trouble).to_contain_text("engine")
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    expect(trouble).to_be_hidden()
+    lone_server.post(COMPLETIONS, json={"prompt": "Hello. " * 40, "max_tokens": 2})
+    wait_until(lambda: board.blocks_in(1) != [], 20)
+
+
+def test_a_new_server_says_what_to_do(
+    open_page: OpenPage, start_server: Callable[..., AbstractContextManager[Any]]
+) -> None:
+    with start_server("--num-blocks", "33", "--max-model-len", "256") as server:
+        visit = open_page(server.url, "/dashboard")
+        page = visit.page
+        expect(page.locator("#empty")).to_be_visible()
+        expect(page.locator("#empty a").first).to_have_attribute("href", "./")
+        server.post(COMPLETIONS, json={"prompt": "Hello. " * 40, "max_tokens": 2})
+        expect(page.locator("#empty")).to_be_hidden()
+        visit.close()  # before the server goes
