@@ -7,7 +7,8 @@ call `asyncio.run` have to come before these, as they do in the order of the fol
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from .visits import Visit
 
 AXE = Path(__file__).parent / "axe"
+ADMIN_KEY = "admin-of-the-small-server"
+BLOCK_SIZE = 16
+NUM_BLOCKS = 40
 
 
 class OpenPage(Protocol):
@@ -69,6 +73,20 @@ def open_page(browser: "Browser") -> Iterator[OpenPage]:
     yield open_one
     for visit in visits:
         visit.close()
+
+
+@pytest.fixture(scope="session")
+def small_server(start_server: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
+    """A server with few blocks to hand out (NUM_BLOCKS; one more is padding) and an admin key."""
+    flags = {
+        "--num-blocks": NUM_BLOCKS + 1,
+        "--block-size": BLOCK_SIZE,
+        "--max-model-len": 512,
+        "--dtype": "float32",
+        "--admin-key": ADMIN_KEY,
+    }
+    with start_server(*(str(part) for flag in flags.items() for part in flag)) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

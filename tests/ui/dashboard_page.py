@@ -49,9 +49,13 @@ class DashboardPage:
 
     def go_to_block(self, number: int) -> None:
         """Move the cursor to a block, by keys."""
+        columns = self.page.evaluate("document.querySelector('block-map').layout.columns")
+        rows_down, cells_right = divmod(number - 1, columns)
         self.block_map.focus()
         self.page.keyboard.press("Home")
-        for _ in range(number - 1):
+        for _ in range(rows_down):
+            self.page.keyboard.press("ArrowDown")
+        for _ in range(cells_right):
             self.page.keyboard.press("ArrowRight")
         expect(self.block_map).to_have_attribute("aria-valuenow", str(number))
 

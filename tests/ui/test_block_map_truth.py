@@ -4,21 +4,19 @@ The page is fed by the stream of changes; `GET /dashboard/blocks/N` walks the po
 """
 
 import random
+import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from .block_truth import BlockTruth, counts_of, shown_cells, shown_legend, shown_states
-from .conftest import OpenPage
+from .conftest import ADMIN_KEY, BLOCK_SIZE, NUM_BLOCKS, OpenPage
 from .dashboard_page import DashboardPage
 from .open_requests import open_request
 
 pytestmark = pytest.mark.slow
-ADMIN_KEY = "admin-of-the-block-map"
-BLOCK_SIZE = 16
-NUM_BLOCKS = 40
 DEADLINE_S = 30.0
 Wait = Callable[..., None]
 
@@ -30,20 +28,6 @@ def made_prompt(seed: int, num_tokens: int) -> list[int]:
 
 def full_blocks(num_tokens: int) -> int:
     return num_tokens // BLOCK_SIZE
-
-
-@pytest.fixture(scope="module")
-def small_server(start_server: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
-    """A server with 40 blocks to hand out (one more is padding)."""
-    flags = {
-        "--num-blocks": NUM_BLOCKS + 1,
-        "--block-size": BLOCK_SIZE,
-        "--max-model-len": 512,
-        "--dtype": "float32",
-        "--admin-key": ADMIN_KEY,
-    }
-    with start_server(*(str(part) for flag in flags.items() for part in flag)) as running:
-        yield running
 
 
 @pytest.fixture
@@ -105,6 +89,8 @@ def assert_true(page: Any, truth: BlockTruth, wait_until: Wait) -> list[dict[str
 def test_a_fresh_pool_is_all_free(page: Any, truth: BlockTruth, wait_until: Wait) -> None:
     wait_for_cells(page, wait_until, ["free"] * NUM_BLOCKS)
     assert_true(page, truth, wait_until)
+    expect(page.locator("#empty a")).to_have_attribute("href", "./")  # what to do about it
+    expect(page.locator("#empty")).to_be_visible()
 
 
 def test_an_ended_request_leaves_its_full_blocks_cached(
@@ -114,6 +100,7 @@ def test_an_ended_request_leaves_its_full_blocks_cached(
     complete(small_server, prompt, max_tokens=4)
     blocks = assert_true(page, truth, wait_until)
     assert [block["state"] for block in blocks].count("cached") == 2
+    expect(page.locator("#empty")).to_be_hidden()
 
     complete(small_server, prompt, max_tokens=30)  # 69 tokens computed, 32 of them found
     blocks = assert_true(page, truth, wait_until)
@@ -145,6 +132,10 @@ def test_a_common_prefix_is_shared_while_both_run(
             held = {number: truth.block(number) for number in _numbers(cells, "shared", "used")}
             ids = {item.get_attribute("data-id") for item in page.locator("#requests li").all()}
             running = ids_of_owners(cells, held)
+            for number in (_numbers(cells, "used")[0], _numbers(cells, "used")[-1]):
+                DashboardPage(page).go_to_block(number)  # the page names the owner, too
+                named = re.compile(re.escape(running[cells[number - 1].owner]))
+                expect(page.locator("block-map")).to_have_attribute("aria-valuetext", named)
             assert server_is_running(small_server, 2), "they ended too early for this test"
 
         shared = [held[number] for number in _numbers(cells, "shared")]

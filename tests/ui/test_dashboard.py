@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +173,10 @@ def test_cells_glow_after_a_change_unless_motion_is_unwanted(
         wait_until(lambda: len(board.blocks_in(2, 3)) > 0, 20)
         page.evaluate(COUNT_PICTURES)
     num_pictures = page.evaluate("window.pictures")
-    assert num_pictures == 1 if motion == "reduce" else num_pictures > 2
+    if motion == "reduce":
+        assert num_pictures <= 2  # one, if all blocks came back in one frame
+    else:
+        assert num_pictures >= 3
 
 
 def test_a_hidden_tab_costs_the_server_nothing(
@@ -238,21 +239,14 @@ def test_a_lost_connection_is_told_and_found_again(open_page: OpenPage, server: 
     relay.cut()
 
 
-@pytest.fixture(scope="module")
-def lone_server(start_server: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
-    """A server of this module alone: its engine is stopped for a while."""
-    with start_server("--num-blocks", "65", "--max-model-len", "512") as running:
-        yield running
-
-
 def test_an_engine_that_stands_still_is_told(
-    open_page: OpenPage, lone_server: Any, wait_until: Any
+    open_page: OpenPage, small_server: Any, wait_until: Any
 ) -> None:
-    visit = open_page(lone_server.url, "/dashboard")
+    visit = open_page(small_server.url, "/dashboard")
     board, trouble = DashboardPage(visit.page), visit.page.locator("#trouble")
     board.wait_for_map()
     expect(trouble).to_be_hidden()
-    pid = lone_server.process.pid
+    pid = small_server.process.pid
     (engine,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
     os.kill(engine, signal.SIGSTOP)
     try:
@@ -261,18 +255,5 @@ def test_an_engine_that_stands_still_is_told(
     finally:
         os.kill(engine, signal.SIGCONT)
     expect(trouble).to_be_hidden()
-    lone_server.post(COMPLETIONS, json={"prompt": "Hello. " * 40, "max_tokens": 2})
+    small_server.post(COMPLETIONS, json={"prompt": "Hello. " * 40, "max_tokens": 2})
     wait_until(lambda: board.blocks_in(1) != [], 20)
-
-
-def test_a_new_server_says_what_to_do(
-    open_page: OpenPage, start_server: Callable[..., AbstractContextManager[Any]]
-) -> None:
-    with start_server("--num-blocks", "33", "--max-model-len", "256") as server:
-        visit = open_page(server.url, "/dashboard")
-        page = visit.page
-        expect(page.locator("#empty")).to_be_visible()
-        expect(page.locator("#empty a").first).to_have_attribute("href", "./")
-        server.post(COMPLETIONS, json={"prompt": "Hello. " * 40, "max_tokens": 2})
-        expect(page.locator("#empty")).to_be_hidden()
-        visit.close()  # before the server goes

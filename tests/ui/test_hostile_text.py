@@ -9,6 +9,7 @@ from playwright.sync_api import Page, Route, expect
 
 from .chat_page import COMPLETIONS, ChatPage
 from .conftest import OpenPage
+from .dashboard_page import DashboardPage
 from .open_requests import open_request
 from .visits import Visit
 
@@ -143,20 +144,14 @@ def test_a_request_id_of_markup_is_shown_as_text_on_the_dashboard(
     open_page: OpenPage, server: Any, wait_until: Any
 ) -> None:
     page = open_page(server.url, "/dashboard").page
+    board = DashboardPage(page)
+    board.wait_for_map()
     body = {"prompt": "Once upon a time", "max_tokens": 900, "ignore_eos": True}
     with open_request(server.url, "/v1/completions", body, x_request_id=HOSTILE_ID):
         row = page.locator("#requests li[data-id]").first
         expect(row).to_be_visible()
         assert HOSTILE_ID in (row.get_attribute("data-id") or "")
-        page.locator("block-map").focus()
-        walk_to_a_used_block(page)
+        wait_until(lambda: board.blocks_in(2, 3) != [], 20)
+        board.go_to_block(min(board.blocks_in(2, 3)))
         expect(page.locator("#block-detail")).to_contain_text(HOSTILE_ID)
         assert_harmless(page)
-
-
-def walk_to_a_used_block(page: Page) -> None:
-    cells = page.evaluate("Array.from(document.querySelector('block-map').cells)")
-    first_used = next(index for index, value in enumerate(cells) if value % 4 >= 2)
-    page.keyboard.press("Home")
-    for _ in range(first_used):
-        page.keyboard.press("ArrowRight")

@@ -9,6 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from .chat_page import ChatPage
 from .conftest import OpenPage
+from .dashboard_page import DashboardPage
 from .open_requests import open_request
 from .visits import Visit
 
@@ -123,11 +124,9 @@ def test_the_dashboard_asks_and_shows_text_to_the_admin_alone(
             give_key(visit.page, key)
             expect(visit.page.locator("#requests li[data-id]")).to_have_count(1)
             assert_kept_well(visit, key)
-            visit.page.locator("block-map").focus()
-            visit.page.keyboard.press("Home")
-            for _ in range(number - 1):
-                visit.page.keyboard.press("ArrowRight")
-            detail = visit.page.locator("#block-detail")
+            board = DashboardPage(visit.page)
+            board.go_to_block(number)
+            detail = board.detail
             expect(detail).to_contain_text(texts[KEY]["holders"][0]["id"][-6:])
             if key == ADMIN_KEY:
                 expect(detail).to_contain_text("quinces")

@@ -104,7 +104,8 @@ function entriesOf({ holders, hash, text }) {
     .map(({ id, position }) => `${id}, block ${position + 1} of its table`);
   if (holders.length > HOLDERS_SHOWN) shown.push(`and ${holders.length - HOLDERS_SHOWN} more`);
   const entries = [["Held by", shown.length > 0 ? shown : ["nobody"]]];
-  entries.push(["Hash", [element("code", { title: hash ?? "" }, hashInWords(hash))]]);
+  const words = hashInWords(hash);
+  entries.push(["Hash", [hash === null ? words : element("code", { title: hash }, words)]]);
   if (text !== null) entries.push(["Text", [element("q", {}, textInWords(text))]]);
   return entries;
 }

@@ -140,7 +140,8 @@ function viewOf(figure) {
   const head = element("div", { className: "figure-head" }, label, ageText);
   const root = element("li", { className: "figure" });
   root.dataset.name = figure.name;
-  root.append(head, element("p", { className: "figure-value" }, number), noteLine, svg);
+  const value = element("p", { className: "figure-value" }, number);
+  root.append(head, value, noteLine, svg);
   return { figure, root, number, note, ageText, svg, area, first, second, cursor };
 }
 

@@ -75,5 +75,7 @@ export class MapCursor {
     if (index === null) return;
     event.preventDefault();
     this.move(index);
+    // A map of very many blocks is taller than the window.
+    this.outline.scrollIntoView({ block: "nearest" });
   }
 }

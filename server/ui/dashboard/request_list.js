@@ -156,8 +156,9 @@ function figuresOf(row) {
 }
 
 function timesOf(row) {
-  const parts = ["queue", "prefill", "decode"].map((part) => `${part} ${seconds(row[`${part}_s`])}`);
-  return `${row.id}: ${parts.join(", ")}`;
+  const { queue_s, prefill_s, decode_s } = row;
+  const times = `queue ${seconds(queue_s)}, prefill ${seconds(prefill_s)}`;
+  return `${row.id}: ${times}, decode ${seconds(decode_s)}`;
 }
 
 function resize(node, share) {

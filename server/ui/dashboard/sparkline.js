@@ -9,9 +9,12 @@
  * @property {number} max value at the upper edge; 0 is at the lower
  */
 
+/** What was measured less often than this is not joined. */
+const JOINED_S = 10;
+
 /**
- * Values next to each other are joined; where nothing was measured the line is interrupted, and
- * a value between two such gaps is a point of no length, which round line ends make visible.
+ * Values are joined unless nothing was measured for long between them; a value alone is a point
+ * of no length, which round line ends make visible.
  *
  * @param {number[]} times in seconds
  * @param {(number | null)[]} values
@@ -58,17 +61,19 @@ export function scaleMax(lines, least) {
   return Math.max(least, max * 1.05);
 }
 
-/** Points as "x y", grouped into stretches without a gap. */
+/** Points as "x y", grouped into stretches without a long gap. */
 function runsOf(times, values, { from, to, width, height, max }) {
   const runs = [];
   let run = [];
+  let lastTime = -Infinity;
   for (let i = 0; i < times.length; i += 1) {
     const value = values[i] ?? null;
-    if (value === null || times[i] < from) {
+    if (value === null || times[i] < from) continue;
+    if (times[i] - lastTime > JOINED_S) {
       if (run.length > 0) runs.push(run);
       run = [];
-      continue;
     }
+    lastTime = times[i];
     const x = ((times[i] - from) / (to - from)) * width;
     const y = height - (Math.min(value, max) / max) * height;
     run.push(`${round(x)} ${round(y)}`);

@@ -26,7 +26,10 @@ export class Trouble {
   show(message, next, status) {
     this.#since ??= new Date();
     const time = this.#since.toLocaleTimeString("en-GB");
-    write(this.text, `${message} What you see is from before ${time}. ${next}`);
+    // Until the first event came there is nothing to see.
+    const isEmpty = this.main.classList.contains("waiting");
+    const age = isEmpty ? `(${time})` : `What you see is from before ${time}.`;
+    write(this.text, `${message} ${age} ${next}`);
     this.notice.hidden = false;
     this.main.classList.add("stale");
     showStatus("trouble", status);

@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { blockInWords, hashInWords, textInWords } from "../../../server/ui/dashboard/block_words.js";
+import {
+  blockInWords,
+  hashInWords,
+  textInWords,
+} from "../../../server/ui/dashboard/block_words.js";
 
 for (const [value, holder, words] of [
   [0, null, "Block 17: free"],

@@ -9,12 +9,11 @@ test("a line runs from left to right, zero below", () => {
   assert.equal(linePath([0, 5, 10], [0, 2, 4], frame), "M0 40L50 20L100 0");
 });
 
-test("nothing measured interrupts the line; a lone value is a point", () => {
-  assert.equal(
-    linePath([0, 1, 2, 3, 4], [4, null, 2, null, 0], frame),
-    "M0 0h0M20 20h0M40 40h0",
-  );
-  assert.equal(linePath([0, 1, 2], [4, 4, null], frame), "M0 0L10 0");
+test("a short gap is bridged, a long one interrupts the line; a lone value is a point", () => {
+  assert.equal(linePath([0, 1, 2, 10], [4, null, 2, null], frame), "M0 0L20 20");
+  const minute = { ...frame, to: 60, width: 600 };
+  const path = linePath([0, 10, 21, 40, 41], [4, 2, 0, 4, 4], minute);
+  assert.equal(path, "M0 0L100 20M210 40h0M400 0L410 0");
 });
 
 test("what is older than the left edge is left out, what is too large is cut", () => {
