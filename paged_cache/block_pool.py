@@ -101,7 +101,8 @@ class BlockPool:
             block.ref_count = 1
         if self._lives is not None:
             self._lives.taken(taken)
-        self._note_changed(taken)
+        if self._changed is not None:
+            self._note_changed(taken)
         return taken
 
     def touch(self, blocks: Sequence[Block]) -> None:
@@ -113,7 +114,8 @@ class BlockPool:
             block.ref_count += 1
             if self._lives is not None:
                 self._lives.used(block)
-        self._note_changed(blocks)
+        if self._changed is not None:
+            self._note_changed(blocks)
 
     def release(self, blocks: Sequence[Block]) -> None:
         """Give up one hold on each block.
@@ -131,7 +133,8 @@ class BlockPool:
                 self._empty.append(block)
             else:
                 self._cached.append(block)
-        self._note_changed(blocks)
+        if self._changed is not None:
+            self._note_changed(blocks)
 
     def register(self, block: Block, block_hash: BlockHash) -> None:
         """Let others find a full block by its content. It must not be written again."""
@@ -162,7 +165,8 @@ class BlockPool:
         if block.ref_count == 0:
             self._cached.remove(block)
             self._empty.append(block)
-            self._note_changed((block,))
+            if self._changed is not None:
+                self._note_changed((block,))
 
     def reset_prefix_cache(self) -> int:
         """Forget all cached content. Returns how many blocks had some.
@@ -175,7 +179,8 @@ class BlockPool:
             num_blocks += 1
         self._index.clear()
         cached = list(self._cached)
-        self._note_changed(cached)
+        if self._changed is not None:
+            self._note_changed(cached)
         for block in cached:
             self._cached.remove(block)
         self._empty = cached[::-1] + self._empty  # the order in which they are taken stays
@@ -221,8 +226,9 @@ class BlockPool:
         return block
 
     def _note_changed(self, blocks: Iterable[Block]) -> None:
-        if self._changed is not None:
-            self._changed.update([block.block_id for block in blocks])
+        """For a watcher; who calls looks first whether there is one, which costs less."""
+        assert self._changed is not None
+        self._changed.update([block.block_id for block in blocks])
 
     def _forget_content(self, block: Block) -> None:
         self._index.remove(block)

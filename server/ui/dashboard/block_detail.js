@@ -7,7 +7,7 @@ import { write } from "./write.js";
 
 const REST_MS = 120;
 const REFRESH_MS = 400;
-const HOLDERS_SHOWN = 6;
+const HOLDERS_SHOWN = 3;
 
 /** Asks for the block under the cursor once the cursor rests; one question at a time. */
 export class BlockDetail {

@@ -4,9 +4,8 @@ import { element } from "./element.js";
 import { recall, remember } from "./tab_storage.js";
 
 const NAME = "octavo.key";
+const UNASKED = "Sent with every request. An admin key lets the dashboard show the text of blocks.";
 
-/** @type {HTMLButtonElement | null} */
-let keyButton = null;
 /** @type {Promise<string | null> | null} */
 let open = null;
 
@@ -18,10 +17,8 @@ export function keptKey() {
 /** @param {string} key */
 export function keepKey(key) {
   remember(NAME, key);
-  if (keyButton) keyButton.hidden = false;
 }
 
-/** Forgets the key; the button stays, for a server that asked once will ask again. */
 export function forgetKey() {
   remember(NAME, null);
 }
@@ -33,7 +30,6 @@ export function forgetKey() {
  * @returns {Promise<string | null>} null: cancelled. The caller keeps the key.
  */
 export function askForKey(message) {
-  if (keyButton) keyButton.hidden = false;
   open ??= openDialog(message, false).then(({ key }) => key);
   const answer = open;
   answer.finally(() => {
@@ -43,18 +39,17 @@ export function askForKey(message) {
 }
 
 /**
- * Makes the button open the dialog, to change or forget the key; hides it while there is none.
+ * Makes the button open the dialog, to give, change or forget the key. A server that asks for none
+ * may still have an admin key.
  *
  * @param {HTMLButtonElement} button
  * @param {() => void} [changed] called after a key was changed or forgotten
  */
 export function wireKeyButton(button, changed = () => {}) {
-  keyButton = button;
-  button.hidden = keptKey() === null;
   button.addEventListener("click", async () => {
     if (open) return;
     const kept = keptKey() !== null;
-    const asked = openDialog(kept ? "Change the key, or forget it." : "", kept);
+    const asked = openDialog(kept ? "Change the key, or forget it." : UNASKED, kept);
     open = asked.then(({ key }) => key);
     const { key, forget } = await asked;
     open = null;
