@@ -1,5 +1,6 @@
 """Fixtures that several rooms' tests share: the real model, and a real server process."""
 
+import math
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from octavo.models.resolve import resolve_model
 
 START_DEADLINE_S = 120.0
 IDLE_DEADLINE_S = 30.0
+SCRAPE_DEADLINE_S = 20.0
 
 
 @pytest.fixture(scope="session")
@@ -56,16 +58,25 @@ class ServerProcess:
         return samples
 
     def gauge(self, name: str) -> float:
-        """The one sample whose name (without labels) is `name`."""
-        found = [v for k, v in self.metrics().items() if k.split("{")[0] == name]
-        assert len(found) == 1, f"{name}: {found}"
+        """The one sample whose name (without labels) is `name`.
+
+        A scrape that comes during a step of more than a second has no gauges of the engine.
+        """
+        found: list[float] = []
+
+        def is_there() -> bool:
+            found[:] = [v for k, v in self.metrics().items() if k.split("{")[0] == name]
+            return len(found) == 1
+
+        poll_until(is_there, SCRAPE_DEADLINE_S, lambda: f"{name}: {found}")
         return found[0]
 
     def busy(self) -> dict[str, float]:
-        """What is not zero though an idle server has zero there."""
+        """What is not zero though an idle server has zero there; infinite if a step takes long."""
         metrics = {k.split("{")[0]: v for k, v in self.metrics().items()}
         names = ("num_requests_running", "num_requests_waiting", "kv_blocks_used")
-        return {name: metrics[f"octavo_{name}"] for name in names if metrics[f"octavo_{name}"]}
+        found = {name: metrics.get(f"octavo_{name}", math.inf) for name in names}
+        return {name: value for name, value in found.items() if value}
 
     def wait_idle(self) -> None:
         """Wait until nothing runs or waits and every block is back."""
