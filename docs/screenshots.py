@@ -27,7 +27,8 @@ SIZES = {375: 812, 1600: 1000}
 THEMES = ("light", "dark")
 START_S, PATIENCE_S = 180.0, 60.0
 QUESTION = "Write four lines about a lighthouse."
-FLAGS = ("--num-blocks", "769", "--max-model-len", "2048", "--max-num-seqs", "5")
+ADMIN_KEY = "screenshots"
+FLAGS = ("--num-blocks", "571", "--max-model-len", "2048", "--max-num-seqs", "5")
 
 LIBRARY = (
     "You answer for the library of a small town. Be brief and kind. The library is open from "
@@ -70,8 +71,10 @@ def started_server() -> Iterator[str]:
     """A server with few enough blocks to tell them apart; its address."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "octavo", "serve", *FLAGS, "--port", str(port)]
+    command += ["--admin-key", ADMIN_KEY]
     environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+    silence = subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment, stdout=silence, stderr=silence) as process:
         try:
             wait_until(lambda: is_ready(url), START_S)
             yield url
@@ -175,15 +178,22 @@ def question(visitor: int, max_tokens: int) -> dict[str, object]:
 
 
 def make_history(url: str, seconds: float) -> None:
-    """Waves of questions, one to six at once, for the lines of the last minutes."""
+    """Waves of questions, one to six at once, for the lines of the last minutes.
+
+    Then the cache is emptied, where that is allowed, so that some blocks are free again.
+    """
     end = time.monotonic() + seconds
     visitor = 0
     with ThreadPoolExecutor(6) as pool:
         while time.monotonic() < end:
             for at_once in (1, 2, 4, 6, 3):
                 numbers = range(visitor, visitor + at_once)
-                list(pool.map(lambda number: ask(url, number, 16 + number % 5 * 8), numbers))
+                list(pool.map(lambda number: ask(url, number, 8 + number % 5 * 8), numbers))
                 visitor += at_once
+    admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    httpx.post(f"{url}/reset_prefix_cache", headers=admin)
+    for visitor in range(40):
+        ask(url, visitor, 24)
 
 
 @contextmanager
@@ -191,7 +201,7 @@ def open_requests(url: str) -> Iterator[None]:
     """Six long answers at once, of which one waits; until the block is left."""
     with httpx.Client(timeout=300) as client, ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         for visitor in range(1000, 1005):
-            body = {**question(visitor, 1500), "ignore_eos": True, "stream": True}
+            body = {**question(visitor, 900), "ignore_eos": True, "stream": True}
             stream = client.stream("POST", f"{url}/v1/chat/completions", json=body)
             stack.enter_context(stream)  # nothing is read of it
         waits = {"prompt": LIBRARY, "max_tokens": 1}
@@ -213,7 +223,8 @@ def show_blocks(page: Page) -> None:
     for _ in range(shared):
         page.keyboard.press("ArrowRight")
     expect(page.locator("#block-detail dl")).to_contain_text("hash", ignore_case=True)
-    top = "#map-panel" if (page.viewport_size or {})["width"] < 900 else "header"
+    size = page.viewport_size
+    top = "#map-panel" if size is not None and size["width"] < 900 else "header"
     page.locator(top).evaluate("element => element.scrollIntoView()")
 
 

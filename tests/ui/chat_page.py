@@ -17,7 +17,7 @@ class ChatPage:
 
     def _note(self, request: Request) -> None:
         if request.url.endswith("/v1/chat/completions"):
-            self.bodies.append(dict(request.post_data_json))
+            self.bodies.append(request.post_data_json or {})
 
     @property
     def answers(self) -> Locator:

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from .chat_page import ChatPage
+from .conftest import ADMIN_KEY as SMALL_ADMIN_KEY
 from .conftest import OpenPage
 from .dashboard_page import DashboardPage
 from .open_requests import open_request
@@ -109,8 +110,8 @@ def test_the_dashboard_asks_and_shows_text_to_the_admin_alone(
     body = {"prompt": prompt, "max_tokens": 800, "ignore_eos": True}
     bearer = f"Bearer {KEY}"
     with open_request(guarded_server.url, path, body, authorization=bearer):
-        wait_until(lambda: used_block(guarded_server) is not None, 30)
-        number = used_block(guarded_server)
+        wait_until(lambda: first_block(guarded_server, KEY) is not None, 30)
+        number = first_block(guarded_server, KEY)
         texts = {
             key: guarded_server.get(f"/dashboard/blocks/{number}", headers=headers(key)).json()
             for key in (KEY, ADMIN_KEY)
@@ -134,11 +135,29 @@ def test_the_dashboard_asks_and_shows_text_to_the_admin_alone(
                 expect(detail).not_to_contain_text("quinces")
 
 
-def used_block(server: Any) -> int | None:
-    """The first block that somebody holds."""
-    for number in range(1, 12):
-        answer = server.get(f"/dashboard/blocks/{number}", headers=headers(ADMIN_KEY))
-        if answer.json()["state"] == "used":
+def test_an_admin_key_can_be_given_unasked(
+    open_page: OpenPage, small_server: Any, wait_until: Any
+) -> None:
+    visit = open_page(small_server.url, "/dashboard")
+    board = DashboardPage(visit.page)
+    board.wait_for_map()
+    expect(dialog(visit.page)).to_have_count(0)
+    visit.page.click("#key")
+    give_key(visit.page, SMALL_ADMIN_KEY)
+    expect(dialog(visit.page)).to_have_count(0)
+    body = {"prompt": "A plain sentence about medlars. " * 4, "max_tokens": 400, "ignore_eos": True}
+    with open_request(small_server.url, "/v1/completions", body):
+        wait_until(lambda: first_block(small_server, SMALL_ADMIN_KEY) is not None, 30)
+        board.go_to_block(first_block(small_server, SMALL_ADMIN_KEY))
+        expect(board.detail).to_contain_text("medlars")
+    small_server.wait_idle()
+
+
+def first_block(server: Any, key: str) -> int | None:
+    """The block with the beginning of the only request, if it has one by now."""
+    for number in range(1, 41):
+        block = server.get(f"/dashboard/blocks/{number}", headers=headers(key)).json()
+        if [holder["position"] for holder in block["holders"]] == [0]:
             return number
     return None
 
