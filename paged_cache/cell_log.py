@@ -1,6 +1,7 @@
 """A row of numbered cells that remembers which of them changed since when."""
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 
 class CellLog:
@@ -34,7 +35,10 @@ class CellLog:
         `skip` cells are as they were, then `count` cells have `value`, and so on.
         """
         if version is None:
-            return run_lengths(range(len(self.cells)), self.cells)
+            runs = []
+            for value, cells in groupby(self.cells):
+                runs += (0, len(list(cells)), value)
+            return runs
         changed = []
         for index in reversed(self._changed_at):
             if self._changed_at[index] <= version:

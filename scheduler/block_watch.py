@@ -7,6 +7,7 @@ from ..paged_cache import Block, BlockPool, CellLog
 from .request import Request
 
 NUM_STATES = 4
+_USED, _SHARED = 2, 3  # as in BlockState, whose members are slow to read
 NUM_OWNERS = 2**28  # numbers start again after so many: a cell's value fits 30 bits
 
 
@@ -21,11 +22,13 @@ class BlockState(IntEnum):
     @classmethod
     def of(cls, block: Block) -> "BlockState":
         """The present state of a block."""
-        if block.ref_count > 1:
-            return cls.SHARED
-        if block.ref_count == 1:
-            return cls.USED
-        return cls.FREE if block.block_hash is None else cls.CACHED
+        return cls(_state(block))
+
+
+def _state(block: Block) -> int:
+    if block.ref_count > 0:
+        return _SHARED if block.ref_count > 1 else _USED
+    return 0 if block.block_hash is None else 1
 
 
 class _Holder:
@@ -88,10 +91,14 @@ class BlockWatch:
             held.num_seen = len(held.blocks)
         cells, changes = self._log.cells, []
         for block_id in self._changed:
-            value = self._value(self._pool.block(block_id))
-            was_shared = cells[block_id - 1] % NUM_STATES == BlockState.SHARED
-            self.num_shared += (value % NUM_STATES == BlockState.SHARED) - was_shared
-            changes.append((block_id - 1, value))
+            block = self._pool.block(block_id)
+            value = _state(block)
+            if value >= _USED:
+                value += self._owner(block_id) * NUM_STATES
+            if cells[block_id - 1] != value:
+                was_shared = cells[block_id - 1] % NUM_STATES == _SHARED
+                self.num_shared += (value % NUM_STATES == _SHARED) - was_shared
+                changes.append((block_id - 1, value))
         self._changed.clear()
         self._log.write(changes)
 
@@ -109,14 +116,11 @@ class BlockWatch:
         """The requests in whose tables a block was when last looked at."""
         return [holder.request for holder in self._owners.get(block_id, ())]
 
-    def _value(self, block: Block) -> int:
-        state = BlockState.of(block)
-        if state < BlockState.USED:
-            return int(state)
-        holders = self._owners.get(block.block_id)
+    def _owner(self, block_id: int) -> int:
+        """The number of who holds a block first."""
+        holders = self._owners.get(block_id)
         # Blocks of a request that ended are held until the steps in flight have landed.
-        owner = next(iter(holders)).number if holders else 0
-        return owner * NUM_STATES + state
+        return next(iter(holders)).number if holders else 0
 
     def _let_go(self, holder: _Holder) -> None:
         for block in holder.blocks[: holder.num_seen]:

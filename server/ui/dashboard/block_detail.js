@@ -53,6 +53,12 @@ export class BlockDetail {
     write(this.age, `unchanged for ${age(ageS)}`);
   }
 
+  /** What was answered to another key is not to be shown any more. */
+  forget() {
+    this.#index = null;
+    this.#drop();
+  }
+
   #drop() {
     clearTimeout(this.#timer);
     this.#timer = 0;

@@ -20,8 +20,8 @@ import { onThemeChange, readTheme } from "./theme.js";
 import { Trouble } from "./trouble.js";
 import { write } from "./write.js";
 
-/** Text and bars change in steps that an eye follows; layout ten times a second costs more. */
-const TEXT_STEP_MS = 200;
+/** Text and bars change in steps that can be read; layout ten times a second costs a lot more. */
+const TEXT_STEP_MS = 500;
 
 const find = (id) => document.getElementById(id);
 const map = document.querySelector("block-map");
@@ -146,7 +146,11 @@ wireColours(find("map-panel"), (colourBy) => {
 });
 onThemeChange(() => list.recolour(readTheme().isDark));
 list.recolour(readTheme().isDark);
-wireKeyButton(find("key"), () => feed.restart());
+wireKeyButton(find("key"), () => {
+  feed.restart();
+  detail.forget();
+  showPointed();
+});
 trouble.again.addEventListener("click", () => feed.restart());
 document.addEventListener("visibilitychange", followVisibility);
 followVisibility();
