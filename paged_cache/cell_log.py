@@ -35,7 +35,7 @@ class CellLog:
         `skip` cells are as they were, then `count` cells have `value`, and so on.
         """
         if version is None:
-            runs = []
+            runs: list[int] = []
             for value, cells in groupby(self.cells):
                 runs += (0, len(list(cells)), value)
             return runs
