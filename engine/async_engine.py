@@ -109,6 +109,11 @@ class AsyncEngine:
         return ready.result() if self._client.is_loaded and ready is not None else {}
 
     @property
+    def num_blocks(self) -> int:
+        """KV blocks that requests can hold; an estimate until the engine is ready."""
+        return self._client.num_blocks
+
+    @property
     def resident_bytes(self) -> int:
         """Memory that the engine's process occupies; 0 if it is gone."""
         return self._client.resident_bytes
@@ -139,7 +144,7 @@ class AsyncEngine:
 
         `with_tokens` adds the ids of its tokens.
         """
-        num_blocks = self.config.num_blocks - 1
+        num_blocks = self.num_blocks
         if not 1 <= block_id <= num_blocks:
             raise NotFoundError(f"There is no block {block_id}: blocks are 1 to {num_blocks}.")
         return await self._client.block(block_id, with_tokens=with_tokens)

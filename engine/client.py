@@ -72,6 +72,7 @@ class EngineClient:
         self._context: zmq.asyncio.Context | None = None
         self._socket: zmq.asyncio.Socket | None = None
         self.ready: asyncio.Future[dict[str, float]] | None = None
+        self.num_blocks = config.num_blocks - 1  # an estimate on a GPU, until it is loaded
 
     @property
     def is_ready(self) -> bool:
@@ -216,6 +217,7 @@ class EngineClient:
                 case Ready():
                     if self.ready is not None and not self.ready.done():
                         total = round(time.monotonic() - self._process.started_at, 3)
+                        self.num_blocks = message.num_blocks
                         self.ready.set_result({**message.phases, "total": total})
                 case Failed():
                     self._failure = message.message

@@ -80,6 +80,11 @@ class EngineCore:
         self.failure: str | None = None  # why no step can be computed any more
 
     @property
+    def num_blocks(self) -> int:
+        """Blocks that requests can hold."""
+        return self._pool.num_usable
+
+    @property
     def has_work(self) -> bool:
         """Whether any sequence waits or runs, or a step is in flight."""
         return bool(self._scheduler.has_work or self._flights or self._builder.num_waiting)
@@ -151,7 +156,7 @@ class EngineCore:
             num_waiting=self._scheduler.num_waiting + num_deferred,
             num_deferred=num_deferred,
             waiting_by_priority=dict(Counter(priorities)),
-            blocks_total=self._config.num_blocks - 1,
+            blocks_total=pool.num_usable,
             blocks_free=pool.num_free - pool.num_cached,
             blocks_cached=pool.num_cached,
             blocks_used=pool.num_used,

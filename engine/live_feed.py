@@ -37,12 +37,11 @@ class LiveFeed:
     def __init__(
         self,
         fetch: Callable[[int], Awaitable[Frame]],
-        num_blocks: int,
         tell: Callable[[], None],
     ) -> None:
         self._fetch = fetch
         self._tell = tell
-        self._log = CellLog(num_blocks)
+        self._log = CellLog(0)
         self._frame: Frame | None = None
         self._num_viewers = 0
         self._task: asyncio.Task[None] | None = None
@@ -70,7 +69,10 @@ class LiveFeed:
             self._task = None
 
     def view(self, version: int | None) -> View | None:
-        """What is new since a view's version (None: everything); None if nothing is known yet."""
+        """What is new since a view's version (None: everything); None if nothing is known yet.
+
+        An engine that came up anew may have another number of blocks: see `frame.num_blocks`.
+        """
         if self._frame is None:
             return None
         log = self._log
@@ -95,6 +97,8 @@ class LiveFeed:
         before = self._frame
         since = 0 if before is None or self.trouble is not None else before.version
         frame = await self._fetch(since)
+        if frame.is_full and frame.num_blocks != len(self._log.cells):
+            self._log = CellLog(frame.num_blocks)
         self._log.write(cells_of_runs(frame.runs, len(self._log.cells)))
         self._frame = frame
         was_in_trouble, self.trouble = self.trouble is not None, None

@@ -186,6 +186,11 @@ class Frame(msgspec.Struct, frozen=True, tag="frame"):
     requests: tuple[RequestRow, ...]
     ticket: int
 
+    @property
+    def num_blocks(self) -> int:
+        """How many cells there are."""
+        return self.blocks_free + self.blocks_cached + self.blocks_used
+
 
 class BlockHolder(msgspec.Struct, frozen=True, gc=False):
     """A sequence that holds a block, as the block number `position` of its table."""
@@ -206,9 +211,13 @@ class BlockDetail(msgspec.Struct, frozen=True, tag="block"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The model is loaded. `phases` are start-up seconds by name."""
+    """The model is loaded. `phases` are start-up seconds by name.
+
+    `num_blocks` are those that requests can hold, which a GPU's memory decides while it loads.
+    """
 
     phases: dict[str, float]
+    num_blocks: int
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -177,7 +177,8 @@ def main() -> None:
             logger.debug("start failed", exc_info=True)
             _announce_failure(socket, error)
             sys.exit(1)
-        EngineLoop(core, socket, Ready(phases), int(sys.argv[2])).run()
+        ready = Ready(phases, core.num_blocks)
+        EngineLoop(core, socket, ready, int(sys.argv[2])).run()
     finally:
         socket.close()
         context.term()

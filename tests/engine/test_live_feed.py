@@ -35,7 +35,7 @@ class Engine:
             version=self.log.version,
             is_full=is_full,
             runs=self.log.runs_since(None if is_full else since),
-            blocks_free=0,
+            blocks_free=NUM_CELLS,
             blocks_cached=0,
             blocks_used=0,
             blocks_shared=0,
@@ -79,7 +79,7 @@ def run(engine: Engine, story) -> None:
     """Tell a story with a feed, in an event loop."""
 
     async def tell() -> None:
-        feed = LiveFeed(engine.frame, NUM_CELLS, lambda: None)
+        feed = LiveFeed(engine.frame, lambda: None)
         await story(feed)
 
     asyncio.run(tell())

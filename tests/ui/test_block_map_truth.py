@@ -130,6 +130,7 @@ def test_a_common_prefix_is_shared_while_both_run(
             )
             cells = shown_cells(page)
             held = {number: truth.block(number) for number in _numbers(cells, "shared", "used")}
+            expect(page.locator("#requests li")).to_have_count(2)
             ids = {item.get_attribute("data-id") for item in page.locator("#requests li").all()}
             running = ids_of_owners(cells, held)
             for number in (_numbers(cells, "used")[0], _numbers(cells, "used")[-1]):
