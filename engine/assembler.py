@@ -53,8 +53,9 @@ class OutputAssembler:
         If a stop string completes, the output ends the choice although the engine may go on: the
         caller then cancels the sequence there.
         """
+        if self.num_output_tokens == 0:  # later, an engine that goes on after another may tell more
+            self.num_cached_tokens = max(self.num_cached_tokens, delta.num_cached_tokens)
         self.num_output_tokens += len(delta.token_ids)
-        self.num_cached_tokens = max(self.num_cached_tokens, delta.num_cached_tokens)
         self._pending_ids.extend(delta.token_ids)
         if self._wants_logprobs:
             self._pending_logprobs.extend(map(self._logprob, delta.token_ids, delta.scores))

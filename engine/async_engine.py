@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from .assembler import OutputAssembler
-from .client import EngineClient
+from .client import Death, EngineClient
 from .errors import (
     BadRequestError,
     EngineDeadError,
@@ -22,14 +22,16 @@ from .errors import (
 from .form_checker import FormChecker
 from .grammars import Grammars
 from .launch import EngineProcess
-from .messages import BlockDetail, EngineStats, Frame, SequenceDelta, StepResult, Submit
+from .messages import BlockDetail, EngineStats, Frame, SequenceDelta, StepResult
 from .open_choice import OpenChoice, OpenPrompt
 from .outputs import RequestOutput
 from .plan import EngineConfig
 from .prepare import make_sequences, validate_request
+from .replay import Quarantine, Replay
 from .request_stream import RequestStream
 from .sampling_params import SamplingParams
 from .settings import Settings
+from .supervisor import Supervisor
 from .telemetry import RequestOrigin, TelemetryListener
 from .tokenizer import Tokenizer
 
@@ -71,7 +73,16 @@ class AsyncEngine:
         self._forms = FormChecker(Grammars(lambda: (self.tokenizer, info.vocab_size)))
         self._choices: dict[str, OpenChoice] = {}
         self._tell_death = on_death
-        self._client = EngineClient(process, config, self._on_step, self._on_death)
+        self._replay = Replay(self._send)
+        self._quarantine = Quarantine()
+        self._supervisor = Supervisor(
+            settings.engine_timeout,
+            lambda: self.last_step_age_s,
+            self._on_lost,
+            self._on_back,
+            self._on_end,
+        )
+        self._client = EngineClient(process, config, self._on_step, self._supervisor.note_death)
         self._last_step_at = time.monotonic()
         self._busy_since: float | None = None
         self._is_closed = False
@@ -93,9 +104,15 @@ class AsyncEngine:
         """Whether there is work but no step has finished for `--engine-timeout`."""
         return self.last_step_age_s > self.settings.engine_timeout
 
+    @property
+    def num_restarts(self) -> int:
+        """Engines that were started because the one before was lost."""
+        return self._supervisor.num_restarts
+
     async def start(self) -> None:
         """Let the engine load its model; returns before it is loaded (`wait_ready`)."""
         await self._client.start()
+        self._supervisor.start(self._client)
 
     async def wait_ready(self) -> dict[str, float]:
         """Wait for the model. Returns start-up seconds by phase; raises EngineDeadError."""
@@ -120,6 +137,7 @@ class AsyncEngine:
 
     async def stop(self) -> None:
         """End every open request and the engine process."""
+        self._supervisor.stop()
         self._end_all(EngineDeadError("the server is shutting down"))
         await self._client.stop()
         self._forms.stop()
@@ -207,10 +225,13 @@ class AsyncEngine:
             await self._forms.check(wanted)
 
     def check_capacity(self, num_sequences: int) -> None:
-        """Raise OverloadedError if the queue has no room for them, EngineDeadError if not ready."""
+        """Raise OverloadedError if the queue has no room for them, EngineDeadError if not ready.
+
+        While a lost engine is replaced there is room: they wait.
+        """
         if self._is_closed:
             raise NotReadyError("the server is shutting down")
-        if not self.is_ready:
+        if not (self._client.is_loaded or self._supervisor.is_restarting):
             raise NotReadyError("the engine is not ready")
         limit = self.config.max_num_seqs + self.settings.max_queued_requests
         if len(self._choices) + num_sequences > limit:
@@ -241,7 +262,7 @@ class AsyncEngine:
         self.check_capacity(sum(one.n for one in params))
         now = time.monotonic()
         inbox: asyncio.Queue[RequestOutput | Exception] = asyncio.Queue()
-        opened: list[tuple[Submit, OpenChoice]] = []
+        opened: list[OpenChoice] = []
         for i, (token_ids, one) in enumerate(zip(prompts, params, strict=True)):
             submits = make_sequences(
                 request_id if len(prompts) == 1 else f"{request_id}.{i}",
@@ -260,14 +281,16 @@ class AsyncEngine:
             )
             for submit in submits:
                 assembler = OutputAssembler(self.tokenizer, token_ids, one, len(opened))
-                opened.append((submit, OpenChoice(prompt, assembler, inbox, submit.max_tokens)))
-        self._client.submit([submit for submit, _ in opened])
+                opened.append(OpenChoice(prompt, submit, assembler, inbox))
+        self._quarantine.check(choice.submit for choice in opened)
+        if not self._supervisor.is_restarting:
+            self._replay.submit(opened)
         self._busy_since = self._busy_since or now
-        self._choices.update((submit.request_id, choice) for submit, choice in opened)
+        self._choices.update((choice.submit.request_id, choice) for choice in opened)
         for listener in self.listeners:
             for one in params:
                 listener.on_request(one.n)
-        ids = [submit.request_id for submit, _ in opened]
+        ids = [choice.submit.request_id for choice in opened]
         return RequestStream(inbox, len(opened), lambda: self._abandon(ids))
 
     def _abandon(self, ids: list[str]) -> None:
@@ -280,8 +303,13 @@ class AsyncEngine:
             self._close(request_id, "abort", abort_reason="client_gone")
         logger.info("%s: cancelled", open_ids[0] if len(open_ids) == 1 else ", ".join(open_ids))
 
+    def _send(self, choices: list[OpenChoice]) -> None:
+        if self.is_ready:  # else they are submitted when there is an engine again
+            self._client.submit([choice.to_submit() for choice in choices])
+
     def _on_step(self, result: StepResult) -> None:
         self._last_step_at = time.monotonic()
+        self._supervisor.note_progress()
         if result.step_seconds > 0.0:
             for listener in self.listeners:
                 listener.on_step(result)
@@ -293,7 +321,8 @@ class AsyncEngine:
     def _deliver(
         self, choice: OpenChoice, delta: SequenceDelta, at: float, abort_reason: str | None = None
     ) -> None:
-        choice.delta = delta
+        if choice.first_token_at is None:  # later, the instants are those of another engine
+            choice.delta = delta
         if delta.error is not None:
             if delta.is_own_fault:  # a 400 for its client, and no failure of ours
                 self._close(delta.request_id, "abort", abort_reason="invalid")
@@ -321,6 +350,8 @@ class AsyncEngine:
         choice.inbox.put_nowait(output)
 
     def _note_tokens(self, choice: OpenChoice, delta: SequenceDelta, at: float) -> None:
+        choice.token_ids.extend(delta.token_ids)
+        self._replay.note_progress(choice)
         if choice.last_token_at is None:
             choice.first_token_at = at
             ttft = time.monotonic() - choice.prompt.arrived_at
@@ -333,6 +364,8 @@ class AsyncEngine:
 
     def _close(self, request_id: str, reason: str, abort_reason: str | None = None) -> None:
         choice = self._choices.pop(request_id)
+        choice.is_closed = True
+        self._replay.note_progress(choice)
         if not self._choices:
             self._busy_since = None
         finished = choice.finished(request_id, reason, abort_reason, time.monotonic())
@@ -342,7 +375,30 @@ class AsyncEngine:
             if whole is not None:
                 listener.on_prompt_finished(whole)
 
-    def _on_death(self, reason: str) -> None:
+    def _on_lost(self, death: Death) -> None:
+        """An engine is gone; another one will go on with what is open."""
+        tried = self._client.tried_ids
+        guilty = self._replay.note_death(self._choices.values(), tried, was_killed=death.was_killed)
+        logger.warning(
+            "%d choices wait for another engine; it was trying %s for the first time",
+            len(self._choices),
+            ", ".join(sorted(tried)) or "none",
+        )
+        for choice in guilty:
+            request_id = choice.submit.request_id
+            logger.error("%s: ended: %d engines died of it", request_id, choice.num_deaths)
+            self._quarantine.add(choice.submit)
+            self._close(request_id, "error")
+            choice.inbox.put_nowait(
+                RequestFailedError("This request made the engine fail several times.")
+            )
+
+    def _on_back(self) -> None:
+        self._last_step_at = time.monotonic()
+        self._replay.begin(list(self._choices.values()))
+
+    def _on_end(self, reason: str) -> None:
+        """There will be no engine any more."""
         logger.error("the engine is dead: %s", reason)
         self._end_all(EngineDeadError(reason))
         self._tell_death(reason)

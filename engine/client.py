@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 import zmq
 import zmq.asyncio
 
 from .errors import EngineDeadError
+from .flight_recorder import FlightRecorder
 from .launch import EngineProcess
 from .messages import (
     Answer,
@@ -43,11 +46,20 @@ SHUTDOWN_TIMEOUT_S = 3.0
 LAST_WORDS_TIMEOUT_S = 1.0
 
 
+@dataclass(frozen=True)
+class Death:
+    """How an engine process ended. `was_killed`: from outside, as the kernel does for memory."""
+
+    reason: str
+    was_ready: bool
+    was_killed: bool
+
+
 class EngineClient:
     """One engine process, seen from the front end's event loop, which now owns it.
 
-    `on_step` is called with every StepResult; `on_death` once, with the reason, when the process
-    ends without having been told to.
+    `on_step` is called with every StepResult; `on_death` when the process ends without having been
+    told to. `restart` starts another one.
     """
 
     def __init__(
@@ -55,7 +67,7 @@ class EngineClient:
         process: EngineProcess,
         config: EngineConfig,
         on_step: Callable[[StepResult], None],
-        on_death: Callable[[str], None],
+        on_death: Callable[[Death], None],
     ) -> None:
         self._process = process
         self._config = config
@@ -68,6 +80,7 @@ class EngineClient:
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: str | None = None
         self._failure_told = asyncio.Event()
+        self._killed_for: str | None = None
         self._stopping = False
         self._context: zmq.asyncio.Context | None = None
         self._socket: zmq.asyncio.Socket | None = None
@@ -102,9 +115,37 @@ class EngineClient:
 
     async def start(self) -> None:
         """Let the process load the model and return at once; await `ready` for it."""
-        self.ready = asyncio.get_running_loop().create_future()
-        self._process.configure(msgspec.json.encode(self._config))
         self._context = zmq.asyncio.Context()
+        self._open()
+
+    async def restart(self) -> None:
+        """Start another process and wait until it has loaded the model.
+
+        What the former one sent and nobody has read is dropped. Raises EngineDeadError if it does
+        not come up.
+        """
+        await self._close()
+        await asyncio.to_thread(self._process.restart)
+        self._open()
+        assert self.ready is not None
+        await asyncio.shield(self.ready)
+
+    def kill(self, reason: str) -> None:
+        """End the process by force; `reason` is what `on_death` is told."""
+        self._killed_for = reason
+        self._process.kill()
+
+    @property
+    def tried_ids(self) -> set[str]:
+        """The sequences that the last step tried for the first time, whatever became of it."""
+        return FlightRecorder.read(self._process.record_path)
+
+    def _open(self) -> None:
+        assert self._context is not None
+        self.ready = asyncio.get_running_loop().create_future()
+        self._failure, self._killed_for = None, None
+        self._failure_told.clear()
+        self._process.configure(msgspec.json.encode(self._config))
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         # Open requests bound what can queue here, and nothing of it may be lost.
@@ -180,13 +221,16 @@ class EngineClient:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._process.wait(), SHUTDOWN_TIMEOUT_S)
         self._process.discard()
+        await self._close()
+        if self._context is not None:
+            self._context.term()
+
+    async def _close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._socket is not None:
             self._socket.close()
-        if self._context is not None:
-            self._context.term()
         if self.ready is not None and not self.ready.done():
             self.ready.cancel()
 
@@ -230,13 +274,16 @@ class EngineClient:
         if not self.is_loaded:  # its last words may still be on their way
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._failure_told.wait(), LAST_WORDS_TIMEOUT_S)
-        reason = self._failure or f"the engine process ended with {_describe_exit(code)}"
+        reason = self._killed_for or self._failure
+        reason = reason or f"the engine process ended with {_describe_exit(code)}"
+        was_ready = self.is_loaded
         if self.ready is not None and not self.ready.done():
             self.ready.set_exception(EngineDeadError(reason))
         for waiter in self._waiters.values():
             if not waiter.done():
                 waiter.set_exception(EngineDeadError(reason))
-        self._on_death(reason)
+        was_killed = -code == signal.SIGKILL and self._killed_for is None
+        self._on_death(Death(reason, was_ready=was_ready, was_killed=was_killed))
 
 
 def _describe_exit(code: int) -> str:

@@ -18,6 +18,7 @@ from ..scheduler import Batch, FinishReason, Scheduler
 from .constraint_builder import ConstraintBuilder
 from .constraints import TokenConstraint
 from .flight import Flight
+from .flight_recorder import FlightRecorder
 from .grammars import Grammars, needs_constraint
 from .live_view import LiveView
 from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
@@ -47,7 +48,12 @@ class EngineCore:
     """Takes sequences in, computes them step by step, and gives their tokens out."""
 
     def __init__(
-        self, config: EngineConfig, runner: "Runner", model_identity: bytes, grammars: Grammars
+        self,
+        config: EngineConfig,
+        runner: "Runner",
+        model_identity: bytes,
+        grammars: Grammars,
+        recorder: FlightRecorder | None = None,
     ) -> None:
         self._runner = runner
         sample = config.block_life_sample
@@ -75,6 +81,8 @@ class EngineCore:
         self._constraints: dict[str, TokenConstraint] = {}
         self._prompt_scores: dict[str, list[TokenScore]] = {}
         self._next_preemption_log = 0.0
+        self._recorder = recorder
+        self._untried: set[str] = set()  # those that no step has computed to its end
         self._flights: deque[Flight] = deque()  # oldest first
         self._last_finished_at = 0.0
         self.failure: str | None = None  # why no step can be computed any more
@@ -180,9 +188,14 @@ class EngineCore:
             reads_output=spec.reads_output or constraint is not None,
         )
         self._scheduler.add(request)
-        self._runner.add_request(submit.request_id, submit.prompt_token_ids, spec, constraint)
+        self._runner.add_request(
+            submit.request_id, submit.prompt_token_ids, spec, constraint, submit.output_token_ids
+        )
         if constraint is not None:
+            for token_id in submit.output_token_ids:
+                constraint.accept(token_id)
             self._constraints[submit.request_id] = constraint
+        self._untried.add(submit.request_id)
         if submit.params.prompt_logprobs is not None:
             self._prompt_scores[submit.request_id] = []
 
@@ -214,6 +227,8 @@ class EngineCore:
         if not batch.scheduled:
             return
         self._note_schedule(batch, started)
+        if self._recorder is not None:
+            self._record(batch)
         scheduled = time.monotonic()
         pending, error = None, None
         try:
@@ -242,7 +257,9 @@ class EngineCore:
                 deltas.append(msgspec.structs.replace(delta, is_own_fault=True))
                 continue
             life = self._lives[request_id]
-            life.first_token_at = life.first_token_at or began
+            if not life.first_token_at:
+                life.first_token_at = began
+                self._untried.discard(request_id)
             prompt_scores = self._prompt_scores.pop(request_id, ())
             if reason is not None:
                 self._forget(request_id)
@@ -302,6 +319,7 @@ class EngineCore:
         logger.error("a step of %d sequences failed", len(batch.scheduled), exc_info=error)
         if _is_final(error):
             self.failure = f"{type(error).__name__}: {error}"
+            return []  # the process ends, and another one goes on with them
         reason = f"the engine failed to compute this request: {type(error).__name__}"
         return [
             self._end(request_id, FinishReason.ERROR, error=reason)
@@ -337,6 +355,16 @@ class EngineCore:
             deliver_seconds=deliver_seconds,
             block_lives=self._lives_of_blocks.collect() if self._lives_of_blocks else (),
         )
+
+    def _record(self, batch: Batch) -> None:
+        """Leave word of whom the steps in flight try for the first time, should they be the end."""
+        assert self._recorder is not None
+        if not self._untried:
+            self._recorder.write(())
+            return
+        batches = [*(flight.batch for flight in self._flights), batch]
+        tried = {item.request_id for each in batches for item in each.scheduled}
+        self._recorder.write(tried & self._untried)
 
     def _note_schedule(self, batch: Batch, now: float) -> None:
         for request_id in batch.admitted:
@@ -374,6 +402,7 @@ class EngineCore:
         )
 
     def _forget(self, request_id: str) -> None:
+        self._untried.discard(request_id)
         self._prompt_scores.pop(request_id, None)
         self._constraints.pop(request_id, None)
         self._runner.remove_request(request_id)

@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from .flight_recorder import FlightRecorder
+
 DISCARD_TIMEOUT_S = 5.0
 # Turns in which an idle OpenMP thread looks for work before it sleeps: some 10 microseconds, enough
 # between two layers. At the runtime's default of 300,000 it keeps cores from the front end, and
@@ -27,9 +29,15 @@ class EngineProcess:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="octavo-"))  # mode 0700: ours alone
         self.address = f"ipc://{self._folder}/engine.sock"
+        self.record_path = self._folder / "flight"
+        self._start()
+
+    def _start(self) -> None:
+        FlightRecorder.create(self.record_path)
+        arguments = [self.address, str(os.getpid()), str(self.record_path)]
         self.started_at = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "octavo.engine.process", self.address, str(os.getpid())],
+            [sys.executable, "-m", "octavo.engine.process", *arguments],
             stdin=subprocess.PIPE,
             env=_environment(),
         )
@@ -60,6 +68,17 @@ class EngineProcess:
     async def wait(self) -> int:
         """Its exit code once it has ended, negative for a signal's number."""
         return await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+
+    def kill(self) -> None:
+        """End the process by force if it still runs."""
+        if self.is_alive:
+            self._process.kill()
+
+    def restart(self) -> None:
+        """Start another process in place of this one, at the same address; to be configured."""
+        self.kill()
+        self._process.wait(DISCARD_TIMEOUT_S)
+        self._start()
 
     def discard(self) -> None:
         """End the process by force if it still runs, and remove its folder."""

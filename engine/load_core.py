@@ -5,12 +5,15 @@ import time
 import msgspec
 
 from .core import EngineCore
+from .flight_recorder import FlightRecorder
 from .grammars import Grammars
 from .plan import EngineConfig
 
 
 def load_core(
-    config: EngineConfig, grammars: Grammars | None = None
+    config: EngineConfig,
+    grammars: Grammars | None = None,
+    recorder: FlightRecorder | None = None,
 ) -> tuple[EngineCore, dict[str, float]]:
     """Load the model and reserve the KV memory. Returns the core and seconds by start-up phase.
 
@@ -53,4 +56,5 @@ def load_core(
     loaded.runner.warm_up()
     lap("warm up")
     grammars = grammars or Grammars.of_model(config.model_path)
-    return EngineCore(config, loaded.runner, loaded.identity, grammars), phases
+    core = EngineCore(config, loaded.runner, loaded.identity, grammars, recorder)
+    return core, phases

@@ -14,7 +14,10 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
-    """Compute one sequence. Everything that needs a tokenizer is token ids here already."""
+    """Compute one sequence. Everything that needs a tokenizer is token ids here already.
+
+    `output_token_ids` were computed before, by an engine that died; the sequence goes on from them.
+    """
 
     request_id: str
     prompt_token_ids: list[int]
@@ -25,6 +28,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
     priority: int = 0
     cache_salt: str = ""
+    output_token_ids: list[int] = []
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):

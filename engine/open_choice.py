@@ -1,10 +1,12 @@
 """A choice under way, as the front end knows it: its text so far, and its instants."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import msgspec
 
 from .assembler import OutputAssembler
-from .messages import SequenceDelta
+from .messages import SequenceDelta, Submit
 from .outputs import RequestOutput
 from .telemetry import FinishedChoice, FinishedPrompt, RequestOrigin
 
@@ -38,12 +40,22 @@ class OpenChoice:
     """One choice: how to assemble its text, where it goes, and its instants for the metrics."""
 
     prompt: OpenPrompt
+    submit: Submit
     assembler: OutputAssembler
     inbox: "asyncio.Queue[RequestOutput | Exception]"
-    max_tokens: int
     delta: SequenceDelta | None = None  # the newest
     first_token_at: float | None = None
     last_token_at: float | None = None
+    token_ids: list[int] = field(default_factory=list)  # all that came of it
+    num_deaths: int = 0  # engines that died while they tried it, since it last got a token
+    is_closed: bool = False
+
+    def to_submit(self) -> Submit:
+        """What an engine must know to go on after the tokens that came already."""
+        if not self.token_ids:
+            return self.submit
+        params = msgspec.structs.replace(self.submit.params, prompt_logprobs=None)  # told already
+        return msgspec.structs.replace(self.submit, params=params, output_token_ids=self.token_ids)
 
     def finished(
         self, request_id: str, finish_reason: str, abort_reason: str | None, ended_at: float
@@ -57,7 +69,7 @@ class OpenChoice:
             prompt_tokens=self.prompt.prompt_tokens,
             generation_tokens=self.assembler.num_output_tokens,
             cached_tokens=self.assembler.num_cached_tokens,
-            max_tokens=self.max_tokens,
+            max_tokens=self.submit.max_tokens,
             finish_reason=finish_reason,
             abort_reason=abort_reason,
             arrived_at=self.prompt.arrived_at,

@@ -1,6 +1,6 @@
-"""The engine process: `python -m octavo.engine.process ADDRESS PARENT_PID`.
+"""The engine process: `python -m octavo.engine.process ADDRESS PARENT_PID RECORD`.
 
-It reads an EngineConfig from its standard input.
+It reads an EngineConfig from its standard input, and notes in the file RECORD what it is trying.
 
 One thread, one loop: take messages, run a step, send what it gave. It binds a ZeroMQ ROUTER at
 ADDRESS, to which any number of front ends connect; a sequence belongs to the front end that
@@ -11,11 +11,13 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 
 import msgspec
 import zmq
 
 from .core import EngineCore
+from .flight_recorder import FlightRecorder
 from .load_core import load_core
 from .logs import configure_logging
 from .messages import (
@@ -172,7 +174,7 @@ def main() -> None:
     socket.bind(sys.argv[1])
     try:
         try:
-            core, phases = load_core(config)
+            core, phases = load_core(config, recorder=FlightRecorder(Path(sys.argv[3])))
         except Exception as error:
             logger.debug("start failed", exc_info=True)
             _announce_failure(socket, error)

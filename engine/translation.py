@@ -30,6 +30,7 @@ def scheduler_request(
         hash_extra=_hash_extra(model_identity, submit.cache_salt),
         use_prefix_cache=params.prompt_logprobs is None,  # which every prompt token computed gives
         reads_output=reads_output,
+        output_token_ids=submit.output_token_ids,
     )
 
 

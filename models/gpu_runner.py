@@ -97,9 +97,13 @@ class GpuRunner:
         prompt_token_ids: Sequence[int],
         spec: SamplingSpec,
         constraint: Constraint | None = None,
+        output_token_ids: Sequence[int] = (),
     ) -> None:
         """Make a sequence known; it takes a block table's row when it first runs."""
-        self._sequences.add(request_id, RunningSequence(prompt_token_ids, spec, constraint))
+        self._sequences.add(
+            request_id,
+            RunningSequence(prompt_token_ids, spec, constraint, list(output_token_ids)),
+        )
 
     def remove_request(self, request_id: str) -> None:
         """Forget a sequence. A step in flight may still compute it; its tokens go nowhere."""

@@ -62,8 +62,12 @@ class Runner(Protocol):
         prompt_token_ids: Sequence[int],
         spec: SamplingSpec,
         constraint: Constraint | None = None,
+        output_token_ids: Sequence[int] = (),
     ) -> None:
-        """Make a sequence known; it takes a block table's row when it first runs."""
+        """Make a sequence known; it takes a block table's row when it first runs.
+
+        `output_token_ids` were sampled before.
+        """
 
     def remove_request(self, request_id: str) -> None:
         """Forget a sequence. A step in flight may still compute it; its tokens go nowhere."""

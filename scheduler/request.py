@@ -79,7 +79,8 @@ class Request:
     of them may be pending then. `hash_extra` is all that decides the content of its blocks besides
     the tokens (model, LoRA, tenant salt). `use_prefix_cache=False` keeps it from reading cached
     prefixes; it still fills the cache. Lower `priority` goes first; `arrival_time` (seconds, any
-    clock) orders equals.
+    clock) orders equals. With `output_token_ids`, sampled elsewhere, it is as one that was
+    preempted after them.
     """
 
     __slots__ = (
@@ -114,23 +115,25 @@ class Request:
         hash_extra: bytes = b"",
         use_prefix_cache: bool = True,
         reads_output: bool = False,
+        output_token_ids: Sequence[int] = (),
     ) -> None:
         self.request_id = request_id
         self.stop_rule = stop_rule
         self.use_prefix_cache = use_prefix_cache
         self.reads_output = reads_output
         self.key: SchedulingKey = (priority, arrival_time, 0)
-        self.status = RequestStatus.WAITING
-        self.token_ids = list(prompt_token_ids)  # prompt, then output
+        self.status = RequestStatus.PREEMPTED if output_token_ids else RequestStatus.WAITING
+        self.token_ids = [*prompt_token_ids, *output_token_ids]
         self.table = BlockTable(hash_extra)
-        self.num_prompt_tokens = len(self.token_ids)
+        self.num_prompt_tokens = len(prompt_token_ids)
         self.max_num_tokens = min(  # with so many it ends
             self.num_prompt_tokens + stop_rule.max_tokens, stop_rule.max_total_tokens
         )
         self.ending_token_ids = stop_rule.eos_token_ids | stop_rule.stop_token_ids
-        self.num_tokens = self.num_prompt_tokens  # known (prompt and output so far) and pending
+        self.num_tokens = len(self.token_ids)  # known (prompt and output so far) and pending
         self.num_computed_tokens = 0
-        self.num_lost_tokens = 0  # the most that were computed when it was preempted
+        # The most that were computed when it was preempted.
+        self.num_lost_tokens = self.num_tokens - 1 if output_token_ids else 0
         self.num_announced_blocks = 0  # blocks of the table that a batch has told the runner of
         self.num_cached_tokens = 0  # prefix hit of the first admission
         self.num_preemptions = 0

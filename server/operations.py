@@ -142,6 +142,7 @@ async def metrics(request: Request, service: ServiceOfApp) -> Response:
             last_step_age_s=engine.last_step_age_s,
             startup_seconds=engine.startup_seconds,
             resident_bytes=engine.resident_bytes,
+            num_restarts=engine.num_restarts,
         )
     )
     return Response(text, headers={"Content-Type": CONTENT_TYPE})

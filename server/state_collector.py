@@ -27,6 +27,7 @@ class ServerState:
     last_step_age_s: float
     startup_seconds: dict[str, float]
     resident_bytes: int
+    num_restarts: int
 
 
 class StateCollector(Collector):
@@ -39,7 +40,7 @@ class StateCollector(Collector):
         self._labels = labels
         self._config = config
         self._max_waiting = max_waiting
-        self._state = ServerState(None, False, False, 0.0, {}, 0)
+        self._state = ServerState(None, False, False, 0.0, {}, 0, 0)
         self._texts = {metric.name: metric.text for metric in CATALOG}
 
     def show(self, state: ServerState) -> None:
@@ -58,7 +59,7 @@ class StateCollector(Collector):
         yield self._info("build_info", _build(self._config.device))
         phases = {name.replace(" ", "_"): s for name, s in state.startup_seconds.items()}
         yield self._gauges("startup_seconds", "phase", phases)
-        yield self._counter("engine_restarts", 0)
+        yield self._counter("engine_restarts", state.num_restarts)
         if state.stats is not None:
             yield from self._of_engine(state.stats)
 

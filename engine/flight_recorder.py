@@ -1,0 +1,52 @@
+"""Which sequences a step was trying when the process died: a few bytes that outlive it."""
+
+import mmap
+from collections.abc import Iterable
+from pathlib import Path
+
+SIZE = 1 << 20
+_SEPARATOR = b"\n"
+
+
+class FlightRecorder:
+    """Written by the engine before each step, read by the front end when the engine is gone.
+
+    A page of a file that both map: what is written needs no system call, and is there however the
+    process ends. Ids beyond the size are left out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Map the file. Raises OSError if there is none of `SIZE` bytes."""
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), SIZE)
+        self._is_empty = True
+
+    def write(self, request_ids: Iterable[str]) -> None:
+        """The step that begins now tries these for the first time."""
+        text = _SEPARATOR.join(one.encode() for one in request_ids)
+        if not text and self._is_empty:
+            return
+        text = text[: SIZE - 4]
+        self._memory[:4] = bytes(4)  # nothing, rather than half of something
+        self._memory[4 : 4 + len(text)] = text
+        self._memory[:4] = len(text).to_bytes(4, "little")
+        self._is_empty = not text
+
+    @staticmethod
+    def create(path: Path) -> None:
+        """Make the file, empty."""
+        with path.open("wb") as file:
+            file.truncate(SIZE)
+
+    @staticmethod
+    def read(path: Path) -> set[str]:
+        """The ids that were written last; none if the file is not what it should be."""
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return set()
+        length = int.from_bytes(content[:4], "little")
+        if not 0 < length <= len(content) - 4:
+            return set()
+        text = content[4 : 4 + length].decode("utf-8", "replace")
+        return set(text.split("\n"))
