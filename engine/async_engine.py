@@ -351,7 +351,7 @@ class AsyncEngine:
 
     def _note_tokens(self, choice: OpenChoice, delta: SequenceDelta, at: float) -> None:
         choice.token_ids.extend(delta.token_ids)
-        self._replay.note_progress(choice)
+        self._replay.note_tokens(choice, len(delta.token_ids))
         if choice.last_token_at is None:
             choice.first_token_at = at
             ttft = time.monotonic() - choice.prompt.arrived_at
@@ -365,7 +365,7 @@ class AsyncEngine:
     def _close(self, request_id: str, reason: str, abort_reason: str | None = None) -> None:
         choice = self._choices.pop(request_id)
         choice.is_closed = True
-        self._replay.note_progress(choice)
+        self._replay.note_end(choice)
         if not self._choices:
             self._busy_since = None
         finished = choice.finished(request_id, reason, abort_reason, time.monotonic())
@@ -380,7 +380,7 @@ class AsyncEngine:
         tried = self._client.tried_ids
         guilty = self._replay.note_death(self._choices.values(), tried, was_killed=death.was_killed)
         logger.warning(
-            "%d choices wait for another engine; it was trying %s for the first time",
+            "%d choices wait for another engine; on trial in the last step: %s",
             len(self._choices),
             ", ".join(sorted(tried)) or "none",
         )

@@ -1,22 +1,25 @@
 """Chat messages to the text the model was trained on, by its Jinja template in a sandbox.
 
 Templates come from model files, which are not trusted: they run without access to attributes of
-Python objects and cannot change what they are given.
+Python objects, cannot change what they are given, and are held to a time and to sizes.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
 from jinja2.meta import find_undeclared_variables
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .errors import BadRequestError, ConfigurationError
-from .tokenizer import Tokenizer
+from .template_limits import TemplateLimitError, check_time, limited, spend_characters
+from .template_sandbox import TemplateSandbox
 
+if TYPE_CHECKING:
+    from .tokenizer import Tokenizer
+
+SECONDS = 5.0  # a rendering may take
 _END_MARK = "\ufdd0end of the final message\ufdd0"  # U+FDD0 is never a character
 
 
@@ -27,9 +30,7 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, bos_token: str | None, eos_token: str | None) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
+        environment = TemplateSandbox()
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = _now
@@ -37,7 +38,7 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source)
             self._variables = find_undeclared_variables(environment.parse(source))
-        except TemplateError as error:
+        except Exception as error:  # the compiler beneath has errors of its own for odd sources
             raise ConfigurationError(f"the chat template is not valid: {error}") from None
 
     @property
@@ -46,7 +47,7 @@ class ChatTemplate:
         return "tools" in self._variables
 
     @classmethod
-    def for_tokenizer(cls, tokenizer: Tokenizer) -> "ChatTemplate | None":
+    def for_tokenizer(cls, tokenizer: "Tokenizer") -> "ChatTemplate | None":
         """The tokenizer's template, None if the model has none."""
         if tokenizer.chat_template is None:
             return None
@@ -59,8 +60,13 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         extra: dict[str, Any] | None = None,
+        seconds: float = SECONDS,
     ) -> str:
-        """The conversation as one text. Raises BadRequestError where the template refuses it."""
+        """The conversation as one text.
+
+        Raises BadRequestError where the template refuses it or fails, TemplateLimitError (a
+        TemplateTimeError after `seconds`) where it wants more than it may have.
+        """
         if continue_final_message and add_generation_prompt:
             raise BadRequestError(
                 "Cannot set both `continue_final_message` and `add_generation_prompt` to True.",
@@ -68,15 +74,17 @@ class ChatTemplate:
             )
         if continue_final_message:
             messages = _mark_end(messages)
+        variables = {
+            **self._special,
+            **(extra or {}),
+            "messages": messages,
+            "add_generation_prompt": add_generation_prompt,
+        }
         try:
-            text = self._template.render(
-                **{
-                    **self._special,
-                    **(extra or {}),
-                    "messages": messages,
-                    "add_generation_prompt": add_generation_prompt,
-                }
-            )
+            with limited(seconds):
+                text = "".join(_bounded(self._template.generate(**variables)))
+        except TemplateLimitError:
+            raise
         except TemplateError as error:
             raise BadRequestError(
                 f"the chat template refused the messages: {error}", "messages"
@@ -129,6 +137,13 @@ def _cut_at_mark(text: str) -> str:
     if end < 0:
         raise _nothing_to_continue()
     return text[:end]
+
+
+def _bounded(pieces: Iterator[str]) -> Iterator[str]:
+    for piece in pieces:
+        check_time()
+        spend_characters(len(piece))
+        yield piece
 
 
 def _nothing_to_continue() -> BadRequestError:

@@ -125,7 +125,7 @@ class EngineClient:
         not come up.
         """
         await self._close()
-        await asyncio.to_thread(self._process.restart)
+        await self._process.restart()
         self._open()
         assert self.ready is not None
         await asyncio.shield(self.ready)
@@ -137,7 +137,7 @@ class EngineClient:
 
     @property
     def tried_ids(self) -> set[str]:
-        """The sequences that the last step tried for the first time, whatever became of it."""
+        """The sequences that were on trial in the last step, whatever became of it."""
         return FlightRecorder.read(self._process.record_path)
 
     def _open(self) -> None:

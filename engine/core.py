@@ -18,7 +18,7 @@ from ..scheduler import Batch, FinishReason, Scheduler
 from .constraint_builder import ConstraintBuilder
 from .constraints import TokenConstraint
 from .flight import Flight
-from .flight_recorder import FlightRecorder
+from .flight_recorder import TRIAL_TOKENS, FlightRecorder
 from .grammars import Grammars, needs_constraint
 from .live_view import LiveView
 from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
@@ -82,7 +82,7 @@ class EngineCore:
         self._prompt_scores: dict[str, list[TokenScore]] = {}
         self._next_preemption_log = 0.0
         self._recorder = recorder
-        self._untried: set[str] = set()  # those that no step has computed to its end
+        self._tried: dict[str, int] = {}  # those on trial, with the tokens that they got here
         self._flights: deque[Flight] = deque()  # oldest first
         self._last_finished_at = 0.0
         self.failure: str | None = None  # why no step can be computed any more
@@ -195,7 +195,7 @@ class EngineCore:
             for token_id in submit.output_token_ids:
                 constraint.accept(token_id)
             self._constraints[submit.request_id] = constraint
-        self._untried.add(submit.request_id)
+        self._tried[submit.request_id] = 0
         if submit.params.prompt_logprobs is not None:
             self._prompt_scores[submit.request_id] = []
 
@@ -248,6 +248,8 @@ class EngineCore:
         scores = {
             token.request_id: (_score(token),) for token in sampled if token.logprob is not None
         }
+        if self._tried:
+            self._note_tried([update.request_id for update in updates])
         deltas = []
         for update in updates:
             request_id, reason = update.request_id, update.finish_reason
@@ -257,9 +259,7 @@ class EngineCore:
                 deltas.append(msgspec.structs.replace(delta, is_own_fault=True))
                 continue
             life = self._lives[request_id]
-            if not life.first_token_at:
-                life.first_token_at = began
-                self._untried.discard(request_id)
+            life.first_token_at = life.first_token_at or began
             prompt_scores = self._prompt_scores.pop(request_id, ())
             if reason is not None:
                 self._forget(request_id)
@@ -357,14 +357,25 @@ class EngineCore:
         )
 
     def _record(self, batch: Batch) -> None:
-        """Leave word of whom the steps in flight try for the first time, should they be the end."""
+        """Leave word of who is on trial in the steps in flight, should they be the end."""
         assert self._recorder is not None
-        if not self._untried:
+        if not self._tried:
             self._recorder.write(())
             return
         batches = [*(flight.batch for flight in self._flights), batch]
-        tried = {item.request_id for each in batches for item in each.scheduled}
-        self._recorder.write(tried & self._untried)
+        scheduled = {item.request_id for each in batches for item in each.scheduled}
+        self._recorder.write(scheduled & self._tried.keys())
+
+    def _note_tried(self, request_ids: list[str]) -> None:
+        """Each of these got a token."""
+        for request_id in request_ids:
+            num_tokens = self._tried.get(request_id)
+            if num_tokens is None:
+                continue
+            if num_tokens + 1 < TRIAL_TOKENS:
+                self._tried[request_id] = num_tokens + 1
+            else:
+                del self._tried[request_id]
 
     def _note_schedule(self, batch: Batch, now: float) -> None:
         for request_id in batch.admitted:
@@ -402,7 +413,7 @@ class EngineCore:
         )
 
     def _forget(self, request_id: str) -> None:
-        self._untried.discard(request_id)
+        self._tried.pop(request_id, None)
         self._prompt_scores.pop(request_id, None)
         self._constraints.pop(request_id, None)
         self._runner.remove_request(request_id)

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 SIZE = 1 << 20
+# A sequence is tried until it has got so many tokens from one engine: one of its prompt, which may
+# be computed otherwise than token by token, and one of a step like all that follow.
+TRIAL_TOKENS = 2
 _SEPARATOR = b"\n"
 
 
@@ -22,7 +25,7 @@ class FlightRecorder:
         self._is_empty = True
 
     def write(self, request_ids: Iterable[str]) -> None:
-        """The step that begins now tries these for the first time."""
+        """The step that begins now tries these."""
         text = _SEPARATOR.join(one.encode() for one in request_ids)
         if not text and self._is_empty:
             return

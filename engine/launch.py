@@ -74,10 +74,10 @@ class EngineProcess:
         if self.is_alive:
             self._process.kill()
 
-    def restart(self) -> None:
+    async def restart(self) -> None:
         """Start another process in place of this one, at the same address; to be configured."""
         self.kill()
-        self._process.wait(DISCARD_TIMEOUT_S)
+        await self.wait()
         self._start()
 
     def discard(self) -> None:

@@ -47,7 +47,8 @@ class OpenChoice:
     first_token_at: float | None = None
     last_token_at: float | None = None
     token_ids: list[int] = field(default_factory=list)  # all that came of it
-    num_deaths: int = 0  # engines that died while they tried it, since it last got a token
+    num_trial_tokens: int = 0  # that came from the present engine, as far as they count
+    num_deaths: int = 0  # engines that died while they tried it, one after the other
     is_closed: bool = False
 
     def to_submit(self) -> Submit:

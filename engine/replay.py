@@ -1,9 +1,9 @@
 """What becomes of open choices when an engine has died: who goes on, in which order, and who not.
 
-A choice that was tried for the first time (since it was submitted) in the step in which an engine
-died is suspected of it. After a restart those beyond suspicion are submitted at once; suspects
-follow one at a time, each when the one before has got a token, so that the next death tells whose
-fault it was. Whoever is suspected too often in a row is ended, and the like of it refused.
+A choice is on trial until it has got its first tokens from an engine; if the engine dies in a step
+that computes it, it is suspected. After a restart those beyond suspicion are submitted at once;
+suspects follow one at a time, each when the one before has passed, so that the next death tells
+whose fault it was. Whoever is suspected too often in a row is ended, and the like of it refused.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 
 from .errors import BadRequestError
+from .flight_recorder import TRIAL_TOKENS
 from .messages import Submit
 from .open_choice import OpenChoice
 
@@ -73,7 +74,7 @@ class Replay:
     def note_death(
         self, choices: Iterable[OpenChoice], tried: Collection[str], *, was_killed: bool
     ) -> list[OpenChoice]:
-        """An engine died while it tried the choices of these ids for the first time.
+        """An engine died in a step with the choices of these ids on trial.
 
         Returns those that have been suspected too often.
         """
@@ -91,6 +92,9 @@ class Replay:
 
     def begin(self, choices: Iterable[OpenChoice]) -> None:
         """An engine is there again: submit what is open."""
+        choices = list(choices)
+        for choice in choices:
+            choice.num_trial_tokens = 0
         clean = [choice for choice in choices if choice.num_deaths == 0]
         suspects = [choice for choice in choices if choice.num_deaths > 0]
         self._suspects.extend(sorted(suspects, key=lambda choice: choice.num_deaths))
@@ -98,8 +102,14 @@ class Replay:
             self._send(clean)
         self._try_next()
 
-    def note_progress(self, choice: OpenChoice) -> None:
-        """A choice got a token, or ended: it did not make the engine die."""
+    def note_tokens(self, choice: OpenChoice, num_tokens: int) -> None:
+        """A choice got tokens: with enough of them it has not made the engine die."""
+        choice.num_trial_tokens += num_tokens
+        if choice.num_trial_tokens >= TRIAL_TOKENS:
+            self.note_end(choice)
+
+    def note_end(self, choice: OpenChoice) -> None:
+        """A choice has passed, or it is closed."""
         choice.num_deaths = 0
         if choice is self._on_trial:
             self._try_next()

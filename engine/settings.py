@@ -11,7 +11,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -129,6 +136,27 @@ class Settings(BaseSettings):
         "closed without one.",
     )
     admin_key_file: Path | None = Field(None, description="File with such keys, one a line.")
+    isolate_tenants: bool = Field(
+        False,
+        description="Share KV blocks among requests of the same API key only, so that answering "
+        "times tell no client what another one asked.",
+    )
+    ssl_certfile: Path | None = Field(
+        None, description="Certificate (PEM, with its chain) to serve HTTPS with."
+    )
+    ssl_keyfile: Path | None = Field(
+        None, description="Its private key (PEM, without a passphrase), if not in the same file."
+    )
+    ssl_ca_certs: Path | None = Field(
+        None,
+        description="Certificates (PEM) of which one must have signed each client's own; without "
+        "it clients need none.",
+    )
+    allowed_origins: Names = Field(
+        default_factory=list,
+        description="Origins whose pages may read answers in a browser (CORS), like "
+        "https://chat.example.org, or * for all; none unless given.",
+    )
     max_body_bytes: ByteSize = Field(
         8 * 1024**2, ge=1024, description="Largest request body; beyond it 413."
     )
@@ -248,6 +276,25 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins_are_what_browsers_send(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin):
+                raise ValueError(
+                    f"{origin!r} is no origin: write scheme://host or scheme://host:port without "
+                    "a path, or *"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _parts_come_with_what_they_need(self) -> "Settings":
+        if self.isolate_tenants and not self.api_key and self.api_key_file is None:
+            raise ValueError("--isolate-tenants tells tenants by their keys: give --api-key-file")
+        if self.ssl_certfile is None and (self.ssl_keyfile or self.ssl_ca_certs):
+            raise ValueError("--ssl-keyfile and --ssl-ca-certs need --ssl-certfile")
+        return self
+
     @field_validator("cache_dir")
     @classmethod
     def _expand(cls, value: Path) -> Path:
@@ -292,6 +339,11 @@ class Settings(BaseSettings):
     def source_of(self, name: str) -> str:
         """Where a setting's value came from: command line, environment, file or default."""
         return self._sources.get(name, "default")
+
+    @property
+    def has_secret_files(self) -> bool:
+        """Whether there are files that SIGHUP has read again."""
+        return any((self.api_key_file, self.admin_key_file, self.ssl_certfile))
 
     def all_api_keys(self) -> list[str]:
         """The keys of clients, those in --api-key-file included. Raises ConfigurationError."""
@@ -354,7 +406,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _explain(error: ValidationError, overrides: dict[str, Any]) -> str:
     lines = []
     for problem in error.errors():
-        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        if not problem["loc"]:  # a rule about several settings, which names them
+            lines.append(problem["msg"].removeprefix("Value error, "))
+            continue
+        name = str(problem["loc"][0])
         flag = name if name == "model" else "--" + name.replace("_", "-")
         is_secret = name in SECRETS or name == "otlp_traces_endpoint"
         shown = "a secret" if is_secret else repr(problem["input"])

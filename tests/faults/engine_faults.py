@@ -1,0 +1,115 @@
+"""A server's engine process, streams that are read to their end, engines that break on purpose."""
+
+import asyncio
+import json
+import os
+import signal
+import textwrap
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+TIMEOUT_S = 240.0
+
+
+def engine_pid(server: Any) -> int | None:
+    """The present engine's process id; None while there is none."""
+    front_end = server.process.pid
+    children = Path(f"/proc/{front_end}/task/{front_end}/children").read_text().split()
+    return int(children[0]) if children else None
+
+
+def signal_engine(server: Any, number: signal.Signals) -> int:
+    """Send the present engine a signal; returns its process id."""
+    pid = engine_pid(server)
+    assert pid is not None
+    os.kill(pid, number)
+    return pid
+
+
+class Streams:
+    """Completions that stream side by side; `texts` are those that came so far."""
+
+    def __init__(self, url: str, bodies: list[dict[str, Any]]) -> None:
+        self._url = url
+        self._bodies = bodies
+        self.texts = ["" for _ in bodies]
+        self.errors: dict[int, dict[str, Any]] = {}
+        self.finish_reasons: dict[int, str] = {}
+        self.num_events = 0
+
+    @property
+    def num_ended(self) -> int:
+        return len(self.finish_reasons) + len(self.errors)
+
+    def run(self, meanwhile: Callable[["Streams"], Awaitable[None]] | None = None) -> None:
+        """Read all to their ends, and do something meanwhile."""
+        asyncio.run(self._run(meanwhile))
+
+    async def _run(self, meanwhile: Callable[["Streams"], Awaitable[None]] | None) -> None:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(
+            base_url=self._url, timeout=TIMEOUT_S, limits=limits, verify=False
+        ) as client:
+            work = [self._read(client, i, body) for i, body in enumerate(self._bodies)]
+            if meanwhile is not None:
+                work.append(meanwhile(self))
+            await asyncio.gather(*work)
+
+    async def _read(self, client: httpx.AsyncClient, index: int, body: dict[str, Any]) -> None:
+        path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+        async with client.stream("POST", path, json=body | {"stream": True}) as answer:
+            if answer.status_code != 200:
+                await answer.aread()
+                self.errors[index] = answer.json()["error"]
+                return
+            async for line in answer.aiter_lines():
+                if line.startswith("data: {"):
+                    self._take(index, json.loads(line.removeprefix("data: ")))
+
+    def _take(self, index: int, event: dict[str, Any]) -> None:
+        if "error" in event:
+            self.errors[index] = event["error"]
+            return
+        for choice in event["choices"]:
+            self.num_events += 1
+            self.texts[index] += choice.get("text") or choice.get("delta", {}).get("content") or ""
+            if choice["finish_reason"] is not None:
+                self.finish_reasons[index] = choice["finish_reason"]
+
+
+async def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
+    """Wait in an event loop."""
+    end = asyncio.get_running_loop().time() + deadline_s
+    while not condition():
+        assert asyncio.get_running_loop().time() < end, "condition not met"
+        await asyncio.sleep(0.02)
+
+
+def break_engines(folder: Path, condition: str, deed: str) -> str:
+    """A folder for PYTHONPATH: in an engine's step, where `condition` holds, `deed` is done.
+
+    Both are Python; they see `batch` (items of the step) and `ids` (the tokens of all items). Only
+    engine processes are touched.
+    """
+    code = f"""
+        import sys
+
+        if "octavo.engine.process" in sys.orig_argv:
+            import os, signal, time
+            from octavo.models.runner import ModelRunner
+
+            launch = ModelRunner.launch
+
+            def launch_or_break(self, batch):
+                ids = [token for item in batch for token in item.token_ids]
+                if {condition}:
+                    {deed}
+                return launch(self, batch)
+
+            ModelRunner.launch = launch_or_break
+        """
+    (folder / "sitecustomize.py").write_text(textwrap.dedent(code))
+    return str(folder)
