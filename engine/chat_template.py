@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from jinja2.meta import find_undeclared_variables
 
 from .errors import BadRequestError, ConfigurationError
-from .template_limits import TemplateLimitError, check_time, limited, spend_characters
+from .template_limits import TemplateLimitError, check_length, check_time, limited
 from .template_sandbox import TemplateSandbox
 
 if TYPE_CHECKING:
@@ -140,9 +140,11 @@ def _cut_at_mark(text: str) -> str:
 
 
 def _bounded(pieces: Iterator[str]) -> Iterator[str]:
+    num_characters = 0
     for piece in pieces:
         check_time()
-        spend_characters(len(piece))
+        num_characters += len(piece)
+        check_length(num_characters)
         yield piece
 
 

@@ -48,7 +48,8 @@ class Quarantine:
 
 def content_hash(submit: Submit) -> bytes:
     """Of all that decides how a sequence is computed, but for its seed."""
-    content = (submit.prompt_token_ids, submit.params, submit.max_tokens)
+    params = msgspec.structs.replace(submit.params, seed=None)
+    content = (submit.prompt_token_ids, params, submit.max_tokens)
     return hashlib.sha256(msgspec.msgpack.encode(content)).digest()
 
 

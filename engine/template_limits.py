@@ -51,10 +51,15 @@ def check_time() -> None:
         raise TemplateTimeError(f"it takes more than {allowance.seconds:g} s")
 
 
-def spend_characters(count: int) -> None:
-    """A text of this length is about to be made."""
+def check_length(count: int) -> None:
+    """A text has this length, or will have."""
     if count > MAX_CHARACTERS:
         raise TemplateLimitError(f"it makes a text of more than {MAX_CHARACTERS:,} characters")
+
+
+def spend_characters(count: int) -> None:
+    """A text of this length is about to be made."""
+    check_length(count)
     allowance = _current.get()
     if allowance is not _UNLIMITED:
         allowance.characters -= count

@@ -22,7 +22,6 @@ from jinja2.visitor import NodeTransformer
 
 from .template_limits import (
     MAX_ITEMS,
-    MAX_WIDTH,
     TemplateLimitError,
     check_bits,
     check_size,
@@ -33,10 +32,10 @@ from .template_limits import (
 )
 
 _EACH, _CONCATENATED = "_each", "_concatenated"  # filters that `_Guarding` puts into templates
-_FILLING_FILTERS = ("batch", "center", "indent", "round", "slice", "tojson", "truncate", "wordwrap")
+_FILLING_FILTERS = frozenset({"batch", "center", "indent", "round", "slice", "tojson"})
 _FILLING_METHODS = frozenset({"center", "expandtabs", "ljust", "rjust", "zfill"})
 _SEQUENCES = (str, bytes, list, tuple)
-_WIDE = re.compile(r"\d{%d,}" % (len(str(MAX_WIDTH)) + 1))
+_WIDE = re.compile(r"\d{5,}")
 _WIDTH_FROM_ARGUMENT = re.compile(r"%[^%a-zA-Z]*\*|\{[^{}]*\{")
 
 
@@ -50,7 +49,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         del self.globals["lipsum"]
         self.filters["join"] = _join
         for name, function in self.filters.items():
-            self.filters[name] = _watched(function, fills=name in _FILLING_FILTERS)
+            self.filters[name] = _watched(name, function)
         self.filters[_EACH], self.filters[_CONCATENATED] = _each, _concatenated
         self.concat = joined  # of what blocks and macros have put out
 
@@ -125,32 +124,28 @@ def _concatenated(parts: list[Any]) -> str:
     return joined([str(part) for part in parts])
 
 
-def _watched(function: Callable[..., Any], *, fills: bool) -> Callable[..., Any]:
-    """A filter that looks at the clock, and at widths if it fills up to one."""
+def _watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that looks at the clock, and at what it is asked for if it can make much of it."""
+    num_before = 1 if hasattr(function, "jinja_pass_arg") else 0  # a context, before the value
 
     @wraps(function)
     def watched(*args: Any, **kwargs: Any) -> Any:
         check_time()
-        if fills:
-            for argument in (*args, *kwargs.values()):
-                check_width(argument)
-        if function.__name__ == "do_replace" and len(args) >= 4:  # after the evaluation's context
-            _check_replace(*map(str, args[1:4]))
-        elif function.__name__ == "do_format":
-            _check_format(str(args[0]), (*args[1:], *kwargs.values()))
-        elif function.__name__ == "do_sum" and not _is_number(_start_of_sum(args, kwargs)):
-            raise TemplateLimitError("it sums what are not numbers")
+        value, *options = args[num_before:]
+        if name in _FILLING_FILTERS:
+            for option in (*options, *kwargs.values()):
+                check_width(option)
+        elif name == "replace" and len(options) >= 2:
+            _check_replace(str(value), str(options[0]), str(options[1]))
+        elif name == "format":
+            _check_format(str(value), (*options, *kwargs.values()))
+        elif name == "sum":
+            start = kwargs.get("start", options[1] if len(options) > 1 else 0)
+            if not isinstance(start, int | float | Undefined):
+                raise TemplateLimitError("it sums what are not numbers")
         return function(*args, **kwargs)
 
     return watched
-
-
-def _start_of_sum(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return kwargs.get("start", args[3] if len(args) > 3 else 0)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | Undefined)
 
 
 @pass_eval_context
@@ -197,7 +192,7 @@ def _check_format(text: str | bytes, arguments: tuple[Any, ...]) -> None:
     """Refuse widths above `MAX_WIDTH`, written in the text or (for `*` and `{:{}}`) given to it."""
     shown = text if isinstance(text, str) else text.decode("latin-1")
     if _WIDE.search(shown):
-        raise TemplateLimitError("it formats a text to a width of more than four digits")
+        raise TemplateLimitError("it formats a text with a number of more than four digits")
     if _WIDTH_FROM_ARGUMENT.search(shown):
         for argument in arguments:
             for one in argument if isinstance(argument, tuple) else (argument,):

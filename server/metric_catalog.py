@@ -146,7 +146,7 @@ CATALOG = (
     Metric(
         "counter",
         "engine_restarts",
-        "Times that a dead engine was replaced: 0 as long as its death ends the server too.",
+        "Engines that were started because the one before died or hung (--engine-timeout).",
     ),
     # Tokens
     Metric("counter", "prompt_tokens", "Prompt tokens, cached ones included."),

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,23 +83,6 @@ def test_a_full_queue_answers_503_at_once(start_server: StartServer) -> None:
                 assert int(answer.headers["retry-after"]) >= 1
                 assert "queue is full" in answer.json()["error"]["message"]
         small.wait_idle()
-
-
-def test_when_the_engine_dies_clients_are_told_and_the_server_ends(
-    start_server: StartServer,
-) -> None:
-    with start_server("--dtype", "float32") as doomed:
-        children = Path(f"/proc/{doomed.process.pid}/task/{doomed.process.pid}/children")
-        (engine,) = map(int, children.read_text().split())
-        body = {"prompt": "Hi", "max_tokens": 2000, "stream": True, "ignore_eos": True}
-        with httpx.stream("POST", doomed.url + "/v1/completions", json=body) as response:
-            lines = response.iter_lines()
-            next(lines)
-            os.kill(engine, signal.SIGKILL)
-            rest = [line for line in lines if line]
-        assert rest[-1] == "data: [DONE]"
-        assert "error" in json.loads(rest[-2].removeprefix("data: "))
-        assert doomed.process.wait(timeout=30) == 1
 
 
 def test_sigterm_ends_both_processes_with_code_0(start_server: StartServer) -> None:

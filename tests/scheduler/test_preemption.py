@@ -178,3 +178,20 @@ def test_a_crowd_in_a_small_pool_ends_with_the_same_output(make_bench):
     tight, num_tight_preemptions = run(9)
     assert roomy == tight
     assert (num_roomy_preemptions, num_tight_preemptions) == (0, 7)
+
+
+def test_a_request_that_brings_its_output_goes_on_after_it(make_bench):
+    bench = make_bench(num_blocks=20)
+    request = bench.add("a", 20, max_tokens=30, output_token_ids=range(100, 112))
+    assert (request.num_prompt_tokens, request.num_output_tokens) == (20, 12)
+    batch = bench.step()
+    (item,) = batch.scheduled
+    assert (item.start, len(item.token_ids), item.samples) == (0, 32, True)
+    assert item.token_ids[20:] == list(range(100, 112))
+    # As one that was preempted: its prompt counts once, and its tokens ask for no prefix.
+    assert (batch.recomputed_tokens, batch.num_prompt_tokens) == (31, 0)
+    assert (batch.prefix_query_tokens, request.num_cached_tokens) == (0, 0)
+    bench.run(17)
+    assert not bench.scheduler.has_work
+    assert request.num_output_tokens == 30
+    bench.assert_idle()
