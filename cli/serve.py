@@ -15,7 +15,9 @@ from ..engine.errors import ConfigurationError, EngineDeadError
 from ..engine.launch import EngineProcess
 from ..engine.logs import configure_logging
 from ..engine.settings import Settings, unknown_variables
+from .reloading import ReloadSignal
 from .signals import StopSignals
+from .tls import Certificate, certificate_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -63,6 +65,7 @@ def run_server(settings: Settings, process: EngineProcess) -> int:
         Console(stderr=True).print(_plan_table(planned))
     else:
         logger.info("memory plan: %s", dict(planned.plan.rows()))
+    certificate = certificate_of(settings)
     listener = _listen(settings.host, settings.port)
     try:
         import uvloop
@@ -70,14 +73,19 @@ def run_server(settings: Settings, process: EngineProcess) -> int:
         run = asyncio.run
     else:
         run = uvloop.run
-    return run(_serve(settings, planned, process, listener))
+    return run(_serve(settings, planned, process, listener, certificate))
 
 
 async def _serve(
-    settings: Settings, planned: PlannedModel, process: EngineProcess, listener: socket.socket
+    settings: Settings,
+    planned: PlannedModel,
+    process: EngineProcess,
+    listener: socket.socket,
+    certificate: Certificate | None,
 ) -> int:
     signals = StopSignals(process)
     stopped = asyncio.create_task(signals.wait())
+    reloads = ReloadSignal() if settings.has_secret_files else None
     death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     # The engine process loads weights while this one builds tokenizer and app, on a thread, so that
     # a signal is heard meanwhile.
@@ -91,10 +99,15 @@ async def _serve(
             logger.info("stopped while it was loading")
             return 0
         app = making.result()
+        if reloads is not None:
+            reloads.add(app.state.keys.reload)
+            if certificate is not None:
+                reloads.add(certificate.reload)
         from .http_server import HttpServer
 
-        server = HttpServer(app, listener, CLOSING_TIMEOUT_S)
-        announcer = asyncio.create_task(_announce(engine, listener))
+        tls, scheme = (certificate.context, "https") if certificate else (None, "http")
+        server = HttpServer(app, listener, CLOSING_TIMEOUT_S, tls)
+        announcer = asyncio.create_task(_announce(engine, listener, scheme))
         await _first_of(stopped, death, server.ended)
         if stopped.done() and not death.done():
             drain = asyncio.create_task(app.state.drain.run(engine, settings.drain_timeout))
@@ -126,7 +139,7 @@ async def _first_of(*futures: asyncio.Future[Any]) -> None:
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _announce(engine: AsyncEngine, listener: socket.socket) -> None:
+async def _announce(engine: AsyncEngine, listener: socket.socket, scheme: str) -> None:
     try:
         phases = await engine.wait_ready()
     except EngineDeadError:
@@ -137,8 +150,9 @@ async def _announce(engine: AsyncEngine, listener: socket.socket) -> None:
         "start-up: %s", ", ".join(f"{name} {spent:.2f} s" for name, spent in phases.items())
     )
     logger.info(
-        "ready: %s at http://%s:%d/v1 after %.1f s",
+        "ready: %s at %s://%s:%d/v1 after %.1f s",
         engine.info.served_names[0],
+        scheme,
         shown,
         port,
         phases["total"],

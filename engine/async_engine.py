@@ -18,13 +18,14 @@ from .errors import (
     NotReadyError,
     OverloadedError,
     RequestFailedError,
+    TimedOutError,
 )
 from .form_checker import FormChecker
 from .grammars import Grammars
 from .launch import EngineProcess
 from .messages import BlockDetail, EngineStats, Frame, SequenceDelta, StepResult
 from .open_choice import OpenChoice, OpenPrompt
-from .outputs import RequestOutput
+from .output_inbox import OutputInbox
 from .plan import EngineConfig
 from .prepare import make_sequences, validate_request
 from .replay import Quarantine, Replay
@@ -34,6 +35,7 @@ from .settings import Settings
 from .supervisor import Supervisor
 from .telemetry import RequestOrigin, TelemetryListener
 from .tokenizer import Tokenizer
+from .waiting_room import DEADLINE, WaitingRoom
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,12 @@ class AsyncEngine:
         self._forms = FormChecker(Grammars(lambda: (self.tokenizer, info.vocab_size)))
         self._choices: dict[str, OpenChoice] = {}
         self._tell_death = on_death
+        self._waiting = WaitingRoom(
+            config.max_num_seqs + settings.max_queued_requests,
+            settings.max_queued_tokens,
+            settings.queue_timeout,
+            self._expire,
+        )
         self._replay = Replay(self._send)
         self._quarantine = Quarantine()
         self._supervisor = Supervisor(
@@ -186,12 +194,17 @@ class AsyncEngine:
         `reason` is for the metrics. Returns how many choices that were.
         """
         chosen = [
-            (request_id, choice)
-            for request_id, choice in self._choices.items()
+            choice
+            for choice in self._choices.values()
             if public_ids is None or choice.prompt.public_id in public_ids
         ]
-        self._client.cancel([request_id for request_id, _ in chosen])
-        for request_id, choice in chosen:
+        self._abort(chosen, reason)
+        return len(chosen)
+
+    def _abort(self, choices: list[OpenChoice], reason: str) -> None:
+        self._client.cancel([choice.submit.request_id for choice in choices])
+        for choice in choices:
+            request_id = choice.submit.request_id
             last = choice.delta or SequenceDelta(request_id)
             end = SequenceDelta(
                 request_id,
@@ -201,7 +214,6 @@ class AsyncEngine:
             )
             self._deliver(choice, end, 0.0, abort_reason=reason)
             logger.info("%s: aborted (%s)", request_id, reason)
-        return len(chosen)
 
     def validate(self, prompt_token_ids: list[int], params: SamplingParams) -> SamplingParams:
         """`params` with `max_tokens` filled in. Raises BadRequestError if they cannot work."""
@@ -221,24 +233,20 @@ class AsyncEngine:
         """
         wanted = params.structured
         if wanted is not None and not self._forms.is_known(wanted):
-            self.check_capacity(params.n)
+            self.check_capacity([0] * params.n)
             await self._forms.check(wanted)
 
-    def check_capacity(self, num_sequences: int) -> None:
-        """Raise OverloadedError if the queue has no room for them, EngineDeadError if not ready.
+    def check_capacity(self, prompts: Sequence[int]) -> None:
+        """Raise OverloadedError if there is no room for choices with prompts of so many tokens.
 
-        While a lost engine is replaced there is room: they wait.
+        Raises EngineDeadError if the engine is not ready; while a lost one is replaced there is
+        room, and they wait.
         """
         if self._is_closed:
             raise NotReadyError("the server is shutting down")
         if not (self._client.is_loaded or self._supervisor.is_restarting):
             raise NotReadyError("the engine is not ready")
-        limit = self.config.max_num_seqs + self.settings.max_queued_requests
-        if len(self._choices) + num_sequences > limit:
-            raise OverloadedError(
-                f"the queue is full: {len(self._choices)} sequences are open and {num_sequences} "
-                f"more exceed the limit of {limit} (--max-queued-requests); try again later"
-            )
+        self._waiting.check(len(self._choices), prompts)
 
     def generate(
         self,
@@ -250,18 +258,23 @@ class AsyncEngine:
         cache_salt: str = "",
         public_id: str | None = None,
         arrived_at: float | None = None,
+        timeout_s: float | None = None,
         origin: RequestOrigin = NOWHERE,
     ) -> RequestStream:
         """Submit a request of one or more prompts; outputs come from the stream it returns.
 
         `params`, one for each prompt, come from `validate`. The choices of prompt i have the
         indexes from i * n on. `public_id` is what clients know the request by (`abort`),
-        `arrived_at` the monotonic instant it came in, `origin` is handed to the listeners. Raises
-        OverloadedError or EngineDeadError with nothing submitted.
+        `arrived_at` the monotonic instant it came in, `timeout_s` what it may take from there,
+        `origin` is handed to the listeners. Raises OverloadedError or EngineDeadError with nothing
+        submitted.
         """
-        self.check_capacity(sum(one.n for one in params))
+        lengths = zip(prompts, params, strict=True)
+        self.check_capacity([len(ids) for ids, one in lengths for _ in range(one.n)])
         now = time.monotonic()
-        inbox: asyncio.Queue[RequestOutput | Exception] = asyncio.Queue()
+        arrived_at = now if arrived_at is None else arrived_at
+        deadline = None if timeout_s is None else arrived_at + timeout_s
+        inbox = OutputInbox()
         opened: list[OpenChoice] = []
         for i, (token_ids, one) in enumerate(zip(prompts, params, strict=True)):
             submits = make_sequences(
@@ -276,13 +289,15 @@ class AsyncEngine:
                 public_id=public_id or request_id,
                 origin=origin,
                 prompt_tokens=len(token_ids),
-                arrived_at=now if arrived_at is None else arrived_at,
+                arrived_at=arrived_at,
                 num_open=len(submits),
             )
             for submit in submits:
                 assembler = OutputAssembler(self.tokenizer, token_ids, one, len(opened))
                 opened.append(OpenChoice(prompt, submit, assembler, inbox))
         self._quarantine.check(choice.submit for choice in opened)
+        for choice in opened:
+            self._waiting.enter(choice, deadline)
         if not self._supervisor.is_restarting:
             self._replay.submit(opened)
         self._busy_since = self._busy_since or now
@@ -302,6 +317,24 @@ class AsyncEngine:
         for request_id in open_ids:
             self._close(request_id, "abort", abort_reason="client_gone")
         logger.info("%s: cancelled", open_ids[0] if len(open_ids) == 1 else ", ".join(open_ids))
+
+    def _expire(self, choice: OpenChoice, reason: str) -> None:
+        """A choice has waited, or taken, too long."""
+        request_id = choice.submit.request_id
+        if reason == DEADLINE and choice.token_ids:
+            self._abort([choice], reason)
+            return
+        self._client.cancel([request_id])
+        self._close(request_id, "abort", abort_reason=reason)
+        logger.info("%s: given up (%s)", request_id, reason)
+        if reason == DEADLINE:
+            error: Exception = TimedOutError("The request's time was over before it was answered.")
+        else:
+            error = OverloadedError(
+                f"The request waited for {self.settings.queue_timeout:g} s without being run "
+                "(--queue-timeout); try again later."
+            )
+        choice.inbox.put_nowait(error)
 
     def _send(self, choices: list[OpenChoice]) -> None:
         if self.is_ready:  # else they are submitted when there is an engine again
@@ -323,6 +356,8 @@ class AsyncEngine:
     ) -> None:
         if choice.first_token_at is None:  # later, the instants are those of another engine
             choice.delta = delta
+        if delta.scheduled_at:
+            self._waiting.note_scheduled(choice)
         if delta.error is not None:
             if delta.is_own_fault:  # a 400 for its client, and no failure of ours
                 self._close(delta.request_id, "abort", abort_reason="invalid")
@@ -365,6 +400,7 @@ class AsyncEngine:
     def _close(self, request_id: str, reason: str, abort_reason: str | None = None) -> None:
         choice = self._choices.pop(request_id)
         choice.is_closed = True
+        self._waiting.leave(choice)
         self._replay.note_end(choice)
         if not self._choices:
             self._busy_since = None

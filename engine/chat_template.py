@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from jinja2.meta import find_undeclared_variables
 
 from .errors import BadRequestError, ConfigurationError
-from .template_limits import TemplateLimitError, check_length, check_time, limited
+from .template_limits import TemplateLimitError, check_length, check_time, check_width, limited
 from .template_sandbox import TemplateSandbox
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, bos_token: str | None, eos_token: str | None) -> None:
+        self.source = source
         environment = TemplateSandbox()
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
@@ -156,6 +157,7 @@ def _nothing_to_continue() -> BadRequestError:
 
 
 def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:
+    check_width(indent)
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 

@@ -18,12 +18,13 @@ from ..scheduler import Batch, FinishReason, Scheduler
 from .constraint_builder import ConstraintBuilder
 from .constraints import TokenConstraint
 from .flight import Flight
-from .flight_recorder import TRIAL_TOKENS, FlightRecorder
+from .flight_recorder import FlightRecorder
 from .grammars import Grammars, needs_constraint
 from .live_view import LiveView
 from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
 from .plan import EngineConfig
 from .translation import sampling_spec, scheduler_request
+from .trials import Trials
 
 if TYPE_CHECKING:
     from ..models.step import Runner
@@ -81,8 +82,7 @@ class EngineCore:
         self._constraints: dict[str, TokenConstraint] = {}
         self._prompt_scores: dict[str, list[TokenScore]] = {}
         self._next_preemption_log = 0.0
-        self._recorder = recorder
-        self._tried: dict[str, int] = {}  # those on trial, with the tokens that they got here
+        self._trials = Trials(recorder)
         self._flights: deque[Flight] = deque()  # oldest first
         self._last_finished_at = 0.0
         self.failure: str | None = None  # why no step can be computed any more
@@ -195,7 +195,7 @@ class EngineCore:
             for token_id in submit.output_token_ids:
                 constraint.accept(token_id)
             self._constraints[submit.request_id] = constraint
-        self._tried[submit.request_id] = 0
+        self._trials.begin(submit.request_id)
         if submit.params.prompt_logprobs is not None:
             self._prompt_scores[submit.request_id] = []
 
@@ -227,8 +227,7 @@ class EngineCore:
         if not batch.scheduled:
             return
         self._note_schedule(batch, started)
-        if self._recorder is not None:
-            self._record(batch)
+        self._trials.record([*(flight.batch for flight in self._flights), batch])
         scheduled = time.monotonic()
         pending, error = None, None
         try:
@@ -248,9 +247,8 @@ class EngineCore:
         scores = {
             token.request_id: (_score(token),) for token in sampled if token.logprob is not None
         }
-        if self._tried:
-            self._note_tried([update.request_id for update in updates])
-        deltas = []
+        self._trials.note_tokens([update.request_id for update in updates])
+        deltas = self._first_chunks(batch) if batch.admitted else []
         for update in updates:
             request_id, reason = update.request_id, update.finish_reason
             if request_id in broken:
@@ -278,6 +276,16 @@ class EngineCore:
                 )
             )
         return deltas
+
+    def _first_chunks(self, batch: Batch) -> list[SequenceDelta]:
+        """Tell of those that were admitted and whose prompt takes more than this step."""
+        admitted = set(batch.admitted)
+        return [
+            SequenceDelta(item.request_id, queued_at=life.queued_at, scheduled_at=life.scheduled_at)
+            for item in batch.scheduled
+            if not item.samples and item.request_id in admitted
+            if (life := self._lives.get(item.request_id)) is not None
+        ]
 
     def _follow(self, sampled: list[SampledToken]) -> tuple[set[str], dict[str, str]]:
         """Tell the constraints what was drawn. Returns who is complete, and what broke whom."""
@@ -356,27 +364,6 @@ class EngineCore:
             block_lives=self._lives_of_blocks.collect() if self._lives_of_blocks else (),
         )
 
-    def _record(self, batch: Batch) -> None:
-        """Leave word of who is on trial in the steps in flight, should they be the end."""
-        assert self._recorder is not None
-        if not self._tried:
-            self._recorder.write(())
-            return
-        batches = [*(flight.batch for flight in self._flights), batch]
-        scheduled = {item.request_id for each in batches for item in each.scheduled}
-        self._recorder.write(scheduled & self._tried.keys())
-
-    def _note_tried(self, request_ids: list[str]) -> None:
-        """Each of these got a token."""
-        for request_id in request_ids:
-            num_tokens = self._tried.get(request_id)
-            if num_tokens is None:
-                continue
-            if num_tokens + 1 < TRIAL_TOKENS:
-                self._tried[request_id] = num_tokens + 1
-            else:
-                del self._tried[request_id]
-
     def _note_schedule(self, batch: Batch, now: float) -> None:
         for request_id in batch.admitted:
             life = self._lives[request_id]
@@ -413,7 +400,7 @@ class EngineCore:
         )
 
     def _forget(self, request_id: str) -> None:
-        self._tried.pop(request_id, None)
+        self._trials.end(request_id)
         self._prompt_scores.pop(request_id, None)
         self._constraints.pop(request_id, None)
         self._runner.remove_request(request_id)

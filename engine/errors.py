@@ -33,6 +33,10 @@ class OverloadedError(OctavoError):
         self.retry_after_s = retry_after_s
 
 
+class TimedOutError(OctavoError):
+    """A request's own deadline passed before anything of its answer was there."""
+
+
 class EngineDeadError(OctavoError):
     """The engine process is gone or never came up; no request can be served by it."""
 

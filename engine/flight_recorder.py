@@ -5,9 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 SIZE = 1 << 20
-# A sequence is tried until it has got so many tokens from one engine: one of its prompt, which may
-# be computed otherwise than token by token, and one of a step like all that follow.
-TRIAL_TOKENS = 2
 _SEPARATOR = b"\n"
 
 

@@ -17,6 +17,7 @@ from .prepare import make_sequences, validate_request
 from .progress import progress_bar
 from .sampling_params import SamplingParams
 from .settings import Settings
+from .template_input import TemplateInput
 
 logger = logging.getLogger(__name__)
 
@@ -92,14 +93,14 @@ class LLM:
         """
         prompts: list[Prompt] = []
         for messages in _as_conversations(conversations):
-            text = self._chats.render(
+            given = TemplateInput(
                 messages,
                 tools=tools,
-                template=chat_template,
                 add_generation_prompt=add_generation_prompt and not continue_final_message,
                 continue_final_message=continue_final_message,
-                variables=chat_template_kwargs,
+                variables=chat_template_kwargs or {},
             )
+            text = self._chats.render(given, chat_template)
             prompts.append(self.tokenizer.encode(text, add_special_tokens=False))
         return self.generate(prompts, params, use_progress_bar=use_progress_bar)
 

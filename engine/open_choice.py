@@ -7,7 +7,7 @@ import msgspec
 
 from .assembler import OutputAssembler
 from .messages import SequenceDelta, Submit
-from .outputs import RequestOutput
+from .output_inbox import OutputInbox
 from .telemetry import FinishedChoice, FinishedPrompt, RequestOrigin
 
 
@@ -42,13 +42,15 @@ class OpenChoice:
     prompt: OpenPrompt
     submit: Submit
     assembler: OutputAssembler
-    inbox: "asyncio.Queue[RequestOutput | Exception]"
+    inbox: OutputInbox
     delta: SequenceDelta | None = None  # the newest
     first_token_at: float | None = None
     last_token_at: float | None = None
     token_ids: list[int] = field(default_factory=list)  # all that came of it
     num_trial_tokens: int = 0  # that came from the present engine, as far as they count
     num_deaths: int = 0  # engines that died while they tried it, one after the other
+    is_waiting: bool = False  # for its first step
+    timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
     is_closed: bool = False
 
     def to_submit(self) -> Submit:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 
 from .errors import BadRequestError
-from .flight_recorder import TRIAL_TOKENS
 from .messages import Submit
 from .open_choice import OpenChoice
+from .trials import TRIAL_TOKENS
 
 MOST_DEATHS = 2
 MOST_KILLINGS = 3  # by a signal from outside, as the kernel sends it without memory: chance, mostly

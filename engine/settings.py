@@ -103,8 +103,8 @@ class Settings(BaseSettings):
 
     trust_request_chat_template: bool = Field(
         False,
-        description="Let requests bring a chat template of their own. It runs in a sandbox, but "
-        "for as long as it likes: for trusted clients only.",
+        description="Let requests bring a chat template of their own. It runs in a sandbox, in a "
+        "process of its own with limits of time and memory.",
     )
     tool_call_parser: Literal[
         "auto", "none", "hermes", "llama3_json", "pythonic", "mistral", "mistral_named", "json"
@@ -160,11 +160,69 @@ class Settings(BaseSettings):
     max_body_bytes: ByteSize = Field(
         8 * 1024**2, ge=1024, description="Largest request body; beyond it 413."
     )
+    body_timeout: float = Field(
+        30.0,
+        gt=0.0,
+        allow_inf_nan=False,
+        description="Seconds that a request's body may take to arrive, and one more for each "
+        "64 KiB of it; beyond it 408.",
+    )
+    max_header_bytes: ByteSize = Field(
+        64 * 1024, ge=1024, description="Largest head of a request; beyond it 431."
+    )
+    header_timeout: float = Field(
+        10.0,
+        gt=0.0,
+        allow_inf_nan=False,
+        description="Seconds that a request's head may take to arrive on a new connection, or "
+        "from its first byte on a used one; beyond it 408.",
+    )
+    keep_alive_timeout: float = Field(
+        75.0,
+        gt=0.0,
+        allow_inf_nan=False,
+        description="Seconds that a connection may wait for its next request; then it is closed.",
+    )
+    write_timeout: float = Field(
+        60.0,
+        gt=0.0,
+        allow_inf_nan=False,
+        description="Seconds that a client may leave what is ready for it unread; then its "
+        "connection is closed and its request cancelled.",
+    )
+    max_connections: int = Field(
+        4096, ge=1, description="Open connections; what comes over further ones gets 503."
+    )
+    max_concurrent_requests_per_key: int | None = Field(
+        None, ge=1, description="Requests that one API key may have open; beyond it 429."
+    )
+    rate_limit_per_key: int | None = Field(
+        None,
+        ge=1,
+        description="Requests a minute for each API key, as many of them in a burst; beyond it "
+        "429.",
+    )
     max_logprobs: int = Field(
         20, ge=-1, description="Most log-probabilities a token that requests may ask for; -1: all."
     )
     max_queued_requests: int = Field(
         1024, ge=0, description="Choices that may wait beyond the running ones; beyond it 503."
+    )
+    max_queued_tokens: int = Field(
+        0, ge=0, description="Prompt tokens that may wait for their first step; 0: no limit."
+    )
+    queue_timeout: float = Field(
+        0.0,
+        ge=0.0,
+        allow_inf_nan=False,
+        description="Seconds that a choice may wait for its first step, then 503; 0: no limit.",
+    )
+    request_timeout: float = Field(
+        0.0,
+        ge=0.0,
+        allow_inf_nan=False,
+        description="Seconds that a request may take in all; X-Request-Timeout may ask for less. "
+        "What there is then is the answer, with `finish_reason` abort; 0: no limit.",
     )
     engine_timeout: float = Field(
         60.0,

@@ -32,7 +32,7 @@ from .template_limits import (
 )
 
 _EACH, _CONCATENATED = "_each", "_concatenated"  # filters that `_Guarding` puts into templates
-_FILLING_FILTERS = frozenset({"batch", "center", "indent", "round", "slice", "tojson"})
+_FILLING_FILTERS = frozenset({"batch", "center", "indent", "round", "slice"})
 _FILLING_METHODS = frozenset({"center", "expandtabs", "ljust", "rjust", "zfill"})
 _SEQUENCES = (str, bytes, list, tuple)
 _WIDE = re.compile(r"\d{5,}")
@@ -51,7 +51,10 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         for name, function in self.filters.items():
             self.filters[name] = _watched(name, function)
         self.filters[_EACH], self.filters[_CONCATENATED] = _each, _concatenated
-        self.concat = joined  # of what blocks and macros have put out
+
+    def concat(self, texts: Iterable[str], /) -> str:
+        """What a block or a macro has put out, in one text."""
+        return joined(list(texts))
 
     def call(self, context: Context, called: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call something, when its arguments have been looked at."""
@@ -101,6 +104,7 @@ class _Guarding(NodeTransformer):
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802 - Jinja's naming
         self.generic_visit(node)
+        assert isinstance(node.iter, nodes.Expr)
         node.iter = _filtered(node.iter, _EACH)
         return node
 

@@ -8,6 +8,7 @@ from ..engine.errors import BadRequestError
 from ..engine.json_depth import refusing_depth
 from ..engine.sampling_params import SamplingParams
 from ..engine.structured import StructuredOutput, ThinkingRule
+from ..engine.template_input import TemplateInput
 from .chat_protocol import ChatCompletionRequest, as_mappings
 from .message_parser import MessageParser
 from .reasoning import ReasoningParser
@@ -42,14 +43,14 @@ class ChatPlan:
                 "calls of tools are switched off on this server (--tool-call-parser none).",
                 "tool_choice",
             )
-        text = chats.render(
+        given = TemplateInput(
             as_mappings(body.messages),
             tools=None if choice is None else choice.tools,
-            template=body.chat_template,
             add_generation_prompt=body.add_generation_prompt,
             continue_final_message=body.continue_final_message,
             variables=_template_variables(body),
         )
+        text = await chats.render_served(given, body.chat_template)
         if body.truncate_prompt_tokens is None:
             service.prompts.check_length(text, "messages")
         shortened = service.prompts.cut(text, body)

@@ -18,6 +18,7 @@ from ..engine.errors import (
     NotReadyError,
     OctavoError,
     OverloadedError,
+    TimedOutError,
 )
 
 _TYPES = {
@@ -26,7 +27,10 @@ _TYPES = {
     403: "PermissionDeniedError",
     404: "NotFoundError",
     405: "MethodNotAllowedError",
+    408: "RequestTimeoutError",
     413: "RequestTooLargeError",
+    429: "RateLimitError",
+    431: "HeadersTooLargeError",
     500: "InternalServerError",
     503: "ServiceUnavailableError",
 }
@@ -40,6 +44,18 @@ class RequestTooLargeError(HTTPException):
         super().__init__(
             413,
             f"The request body is larger than the {max_bytes:,} bytes allowed (--max-body-bytes).",
+            {"Connection": "close"},
+        )
+
+
+class BodyTimeoutError(HTTPException):
+    """The body does not come, or too slowly."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(
+            408,
+            f"The request body did not arrive in time: it may take {timeout_s:g} s "
+            "(--body-timeout), and a second more for each 64 KiB.",
             {"Connection": "close"},
         )
 
@@ -74,6 +90,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
         case OverloadedError():
             headers = {"Retry-After": str(error.retry_after_s)}
             return 503, error_body(503, error.message), headers
+        case TimedOutError():
+            return 504, error_body(504, error.message), {}
         case EngineDeadError():
             return 503, error_body(503, error.message), {"Retry-After": "5"}
         case OctavoError():

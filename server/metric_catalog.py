@@ -47,10 +47,15 @@ STEP_TOKEN_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1
 CHOICE_BUCKETS = (1, 2, 5, 10, 20)
 
 FINISH_REASONS = ("stop", "length", "abort", "error")
-ABORT_REASONS = ("client_gone", "operator", "drain_timeout", "invalid")
+ABORT_REASONS = (
+    *("client_gone", "operator", "drain_timeout", "invalid"),
+    *("queue_timeout", "deadline"),
+)
 REJECTION_REASONS = (
     *("queue_full", "not_ready", "draining"),
     *("invalid", "unauthorized", "too_large", "not_found"),
+    *("rate_limited", "too_many_concurrent", "too_many_connections"),
+    *("header_timeout", "body_timeout", "headers_too_large"),
 )
 STAGES = ("schedule", "execute", "sample", "deliver")
 SOURCES = ("local_compute", "local_cache_hit")
@@ -175,7 +180,9 @@ CATALOG = (
         "counter",
         "requests_rejected",
         "API requests turned away, by reason: 503 (queue_full, not_ready, draining), 401 and 403 "
-        "(unauthorized), 413 (too_large), 404 (not_found), any other 4xx (invalid).",
+        "(unauthorized), 429 (rate_limited, too_many_concurrent), 503 (too_many_connections), 408 "
+        "(header_timeout, body_timeout), 431 (headers_too_large), 413 (too_large), 404 "
+        "(not_found), any other 4xx (invalid).",
         ("reason",),
     ),
     _histogram(

@@ -5,6 +5,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from .. import __version__
 from ..engine.errors import BadRequestError, EngineDeadError, NotFoundError
+from ..engine.template_input import TemplateInput
 from .chat_protocol import TokenizeRequest, as_mappings
 from .drain import Drain
 from .errors import error_body
@@ -49,13 +50,14 @@ async def tokenize(body: TokenizeRequest, service: ServiceOfApp) -> TokenizeResp
     if (body.prompt is None) == (body.messages is None):
         raise BadRequestError("Give exactly one of `prompt` and `messages`.", "prompt")
     if body.messages is not None:
-        text = service.chats.render(
+        given = TemplateInput(
             as_mappings(body.messages),
             tools=body.tools,
             add_generation_prompt=body.add_generation_prompt,
             continue_final_message=body.continue_final_message,
-            variables=body.chat_template_kwargs,
+            variables=body.chat_template_kwargs or {},
         )
+        text = await service.chats.render_served(given)
         special = bool(body.add_special_tokens)
     else:
         text = body.prompt or ""

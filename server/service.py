@@ -20,7 +20,9 @@ from ..engine.telemetry import RequestOrigin
 from .chat_formats import ChatFormats
 from .prompts import PromptEncoder
 from .protocol import GenerationRequest
+from .request_timeout import shortest, timeout_of
 from .responses import PromptTokensDetails, Usage
+from .tenants import TenantSalts
 from .unknown_fields import UnknownFields
 
 
@@ -34,11 +36,13 @@ class Service:
         defaults: GenerationDefaults,
         chats: ChatPrompts,
         formats: ChatFormats,
+        tenants: TenantSalts | None,
     ) -> None:
         self.engine = engine
         self.defaults = defaults
         self.chats = chats
         self.formats = formats
+        self._tenants = tenants
         self.prompts = PromptEncoder(engine)
         self.unknown_fields = UnknownFields()
 
@@ -72,11 +76,15 @@ class Service:
             prompts,
             checked,
             priority=body.priority or 0,
-            cache_salt=body.cache_salt or "",
+            cache_salt=self._cache_salt(heading.key_digest, body.cache_salt or ""),
             public_id=heading.id,
             arrived_at=heading.arrived_at,
+            timeout_s=shortest(heading.timeout_s, self.engine.settings.request_timeout),
             origin=heading.origin,
         )
+
+    def _cache_salt(self, key_digest: bytes, own_salt: str) -> str:
+        return own_salt if self._tenants is None else self._tenants.salt(key_digest, own_salt)
 
     def _bounded(self, params: SamplingParams) -> SamplingParams:
         """At most as many tokens as the defaults allow, where a request asks for all there is."""
@@ -95,11 +103,16 @@ class Heading:
     created: int
     model: str
     arrived_at: float
+    timeout_s: float | None  # what the client gives it
     origin: RequestOrigin
+    key_digest: bytes = field(repr=False)
 
     @classmethod
     def of(cls, request: Request, body: GenerationRequest, kind: str, model: str) -> "Heading":
-        """For a request that has just arrived; `kind` is cmpl or chatcmpl."""
+        """For a request that has just arrived; `kind` is cmpl or chatcmpl.
+
+        Raises BadRequestError if the time that it may take is none.
+        """
         shown = f"{kind}-{body.request_id or request.state.request_id}"
         return cls(
             id=shown,
@@ -107,11 +120,13 @@ class Heading:
             created=int(time.time()),
             model=model,
             arrived_at=time.monotonic(),
+            timeout_s=timeout_of(request.headers),
             origin=RequestOrigin(
                 key=getattr(request.state, "key_label", ""),
                 traceparent=request.headers.get("traceparent", ""),
                 tracestate=request.headers.get("tracestate", ""),
             ),
+            key_digest=getattr(request.state, "key_digest", b""),
         )
 
 

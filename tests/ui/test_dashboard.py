@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Request, expect
 
-from .block_truth import shown_legend
+from .block_truth import shown_cells, shown_legend
 from .conftest import OpenPage
 from .dashboard_page import DashboardPage
 from .open_requests import open_request
@@ -64,6 +64,39 @@ def test_the_legend_counts_what_metrics_count(
     assert counts["cached"] > 0
     wait_until(lambda: shown_legend(board.page) == {**counts, "shared": 0}, 20)
     assert board.num_cells == sum(counts.values())
+
+
+def test_a_request_pinned_while_it_waits_stands_out_once_it_runs(
+    open_page: OpenPage, small_server: Any, wait_until: Any
+) -> None:
+    page = open_page(small_server.url, "/dashboard").page
+    board = DashboardPage(page)
+    board.wait_for_map()
+    bodies = [
+        {"prompt": [first] * 350, "max_tokens": 90, "ignore_eos": True} for first in (2000, 3000)
+    ]
+    row = page.locator("#requests li[data-id*=has-to-wait]")
+    # Of 40 blocks the first takes 22 and more, so the second has to wait for its end.
+    with open_request(small_server.url, COMPLETIONS, bodies[0]):
+        expect(board.rows).to_have_count(1)
+        with open_request(small_server.url, COMPLETIONS, bodies[1], x_request_id="has-to-wait"):
+            expect(row).to_have_attribute("data-stage", "queue")
+            row.get_by_role("button").click()
+            assert highlighted(page) == 0
+            expect(row).to_have_attribute("data-stage", "decode")
+            wait_until(lambda: highlighted(page) in owners(page) - {0}, 20)
+    small_server.wait_idle()
+    expect(row).to_have_count(0)
+    wait_until(lambda: highlighted(page) == 0, 20)
+
+
+def highlighted(page: Any) -> int:
+    """The number of the request whose cells stand out; 0 for none."""
+    return int(page.evaluate("document.querySelector('block-map').highlighted"))
+
+
+def owners(page: Any) -> set[int]:
+    return {cell.owner for cell in shown_cells(page)}
 
 
 def test_keys_walk_over_the_map(server: Any, board: DashboardPage) -> None:
@@ -251,7 +284,7 @@ def test_an_engine_that_stands_still_is_told(
     os.kill(engine, signal.SIGSTOP)
     try:
         expect(trouble).to_be_visible()
-        expect(trouble).to_contain_text("engine")
+        expect(trouble).to_contain_text(re.compile(r"engine .*\. What you see is from before"))
     finally:
         os.kill(engine, signal.SIGCONT)
     expect(trouble).to_be_hidden()

@@ -15,6 +15,7 @@ export class BlockDetail {
   #timer = 0;
   #controller = null;
   #isAskedAgain = false;
+  #hasFailed = false;
 
   /**
    * @param {HTMLElement} panel
@@ -50,7 +51,12 @@ export class BlockDetail {
 
   /** @param {number} ageS seconds since the cell changed */
   writeAge(ageS) {
-    write(this.age, `unchanged for ${age(ageS)}`);
+    write(this.age, `no change seen for ${age(ageS)}`);
+  }
+
+  /** Ask again about the same block, unless asking failed: that may bring a dialog up. */
+  refresh() {
+    if (this.#index !== null && !this.#hasFailed) this.#askIn(0);
   }
 
   /** What was answered to another key is not to be shown any more. */
@@ -65,6 +71,7 @@ export class BlockDetail {
     this.#controller?.abort();
     this.#controller = null;
     this.#isAskedAgain = false;
+    this.#hasFailed = false;
   }
 
   #askIn(waitMs) {
@@ -83,19 +90,25 @@ export class BlockDetail {
     const controller = new AbortController();
     this.#controller = controller;
     let entries;
+    let hasFailed = false;
     try {
       entries = entriesOf(await this.fetchBlock(this.#index + 1, controller.signal));
     } catch (error) {
       entries = [["Details", [error.message]]];
+      hasFailed = true;
     }
     if (this.#controller !== controller) return;
     this.#controller = null;
-    this.answer.replaceChildren(
-      ...entries.flatMap(([term, values]) => [
-        element("dt", {}, term),
-        ...values.map((value) => element("dd", {}, value)),
-      ]),
-    );
+    this.#hasFailed = hasFailed;
+    const nodes = entries.flatMap(([term, values]) => [
+      element("dt", {}, term),
+      ...values.map((value) => element("dd", {}, value)),
+    ]);
+    // Left alone where it is the same, so that a selection in it stays.
+    const shown = [...this.answer.children];
+    const isSame =
+      shown.length === nodes.length && nodes.every((node, i) => node.isEqualNode(shown[i]));
+    if (!isSame) this.answer.replaceChildren(...nodes);
     if (this.#isAskedAgain) {
       this.#isAskedAgain = false;
       this.#askIn(REFRESH_MS);

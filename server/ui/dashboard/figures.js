@@ -96,7 +96,7 @@ export class Figures {
   }
 
   #valueOf(column, place) {
-    if (place !== null) return { value: this.#history.column(column)[place], ageS: 0 };
+    if (this.#ageS !== null) return { value: this.#history.column(column)[place], ageS: 0 };
     if (this.#live.has(column)) return { value: this.#live.get(column), ageS: 0 };
     return this.#history.latest(column);
   }
@@ -134,7 +134,8 @@ function viewOf(figure) {
   const first = svgNode("path", { class: "line" });
   const second = figure.secondColumn ? svgNode("path", { class: "line second" }) : null;
   const cursor = svgNode("line", { class: "cursor", x1: 0, x2: 0, y1: -2, y2: HEIGHT + 2 });
-  const svg = svgNode("svg", { viewBox: `0 -2 ${WIDTH} ${HEIGHT + 4}`, preserveAspectRatio: "none" });
+  const viewBox = `0 -2 ${WIDTH} ${HEIGHT + 4}`;
+  const svg = svgNode("svg", { viewBox, preserveAspectRatio: "none" });
   svg.setAttribute("aria-hidden", "true");
   svg.append(...[area, second, first, cursor].filter((node) => node !== null));
   const head = element("div", { className: "figure-head" }, label, ageText);

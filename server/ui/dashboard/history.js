@@ -1,6 +1,8 @@
 /** The samples of the last ten minutes, by column. */
 
 const WINDOW_S = 600;
+/** Samples are further apart than usual while the engine computes a long step, but not so far. */
+const LONGEST_SAMPLE_S = 15;
 
 /** Grows by one sample at a time; what is older than the window falls out. */
 export class History {
@@ -56,12 +58,13 @@ export class History {
 
   /**
    * @param {number} ageS seconds before the last sample
-   * @returns {number | null} the place of the sample nearest to that moment, null without any
+   * @returns {number | null} the place of the sample nearest to that moment, null where none is
+   *   near
    */
   placeAt(ageS) {
     const wanted = this.now - ageS;
     let nearest = null;
-    let least = Infinity;
+    let least = LONGEST_SAMPLE_S;
     this.times.forEach((time, place) => {
       const distance = Math.abs(time - wanted);
       if (distance <= least) {
@@ -73,18 +76,21 @@ export class History {
   }
 
   /**
-   * How many of something there were, from its rate.
+   * How many of something there were, from its rate: a sample covers the time since the last one.
    *
    * @param {string} name of a column that counts per second
    * @param {number} spanS seconds before the last sample
-   * @param {number} intervalS seconds that a sample covers
+   * @param {number} intervalS seconds that a sample covers whose predecessor is not known
    * @returns {number}
    */
   total(name, spanS, intervalS) {
     const { times, now } = this;
-    return this.column(name).reduce(
-      (sum, perS, i) => (times[i] > now - spanS ? sum + (perS ?? 0) * intervalS : sum),
-      0,
-    );
+    return this.column(name).reduce((sum, perS, i) => {
+      if (times[i] <= now - spanS) return sum;
+      const sinceLastS = times[i] - times[i - 1];
+      // Not so where there is no last one, or the server's clock was set.
+      const isLength = sinceLastS > 0 && sinceLastS <= LONGEST_SAMPLE_S;
+      return sum + (perS ?? 0) * (isLength ? sinceLastS : intervalS);
+    }, 0);
   }
 }

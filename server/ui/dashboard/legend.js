@@ -9,7 +9,9 @@ const MEANINGS = {
     "Cached: nobody holds it, but a prompt that begins alike takes it up again. " +
     "Shared: several requests hold it.",
   request: "A hue for each request. A light mark in a cell: other requests hold it too.",
-  age: "Strong: has just changed. Pale: has stayed the same, for up to ten minutes.",
+  age:
+    "Strong: has just changed, or the page was just opened. " +
+    "Pale: has stayed the same, for up to ten minutes.",
 };
 
 /**

@@ -59,7 +59,7 @@ const handlers = {
     map.applyFrame(message);
     frame = message;
     const requests = message.requests.map((row) => named(hello.request_columns, row));
-    list.rows.update(requests, performance.now());
+    list.rows.update(requests, performance.now(), message);
     text.ask();
     trouble.clear();
   },
@@ -68,7 +68,10 @@ const handlers = {
     figures.render();
     showLastMinute();
     const { index } = map.cursor;
-    if (index !== null) detail.writeAge(map.ageOf(index));
+    if (index === null) return;
+    detail.writeAge(map.ageOf(index));
+    // Filling up and changing holders need not change the cell.
+    if (ownerOf(map.cells[index]) !== 0) detail.refresh();
   },
   trouble(message) {
     trouble.show(message.message, "The page goes on as soon as the engine does.", "Trouble");
@@ -105,10 +108,10 @@ function showFrame() {
 
 function showLastMinute() {
   const total = (name) => count(history.total(name, 60, hello.sample_interval_s));
-  const finished = total("finished_per_s");
+  const ended = total("finished_per_s");
   const failed = total("failed_per_s");
   const preempted = total("preemptions_per_s");
-  const text = `Last minute: ${finished} finished, ${failed} failed, ${preempted} preempted`;
+  const text = `Last minute: ${ended} ended, ${failed} of them failed, ${preempted} preempted`;
   write(find("last-minute"), text);
 }
 

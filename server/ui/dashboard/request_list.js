@@ -20,6 +20,7 @@ export class RequestList {
 
   #items = new Map();
   #pinned = null;
+  #pointed = null;
   #marked = null;
 
   /**
@@ -52,6 +53,8 @@ export class RequestList {
       }
       this.#fill(item, row, scale);
     });
+    // A request that waited, or was preempted, has another number now, or is gone.
+    this.#tellPointed();
     const numShown = shown.filter((row) => row.stage !== "done").length;
     const numMore = Math.max(0, numPresent - numShown);
     write(this.words.more, numMore > 0 ? `and ${count(numMore)} more` : "");
@@ -117,10 +120,8 @@ export class RequestList {
   #remove(id, item) {
     item.root.remove();
     this.#items.delete(id);
-    if (this.#pinned === id) {
-      this.#pinned = null;
-      this.onPoint(0);
-    }
+    if (this.#pinned === id) this.#pinned = null;
+    if (this.#pointed === id) this.#pointed = null;
   }
 
   #pin(button) {
@@ -130,18 +131,18 @@ export class RequestList {
     this.#items.get(this.#pinned)?.name.setAttribute("aria-pressed", "false");
     this.#pinned = isPinned ? null : id;
     button.setAttribute("aria-pressed", String(!isPinned));
-    this.onPoint(this.#ownerOf(this.#pinned));
+    this.#tellPointed();
   }
 
   #point(target) {
-    const id = target?.closest("li")?.dataset.id ?? this.#pinned;
-    this.onPoint(this.#ownerOf(id));
-    const item = this.#items.get(id);
+    this.#pointed = target?.closest("li")?.dataset.id ?? null;
+    this.#tellPointed();
+    const item = this.#items.get(this.#pointed);
     if (item) item.root.title = timesOf(item.row);
   }
 
-  #ownerOf(id) {
-    return this.#items.get(id)?.row.owner ?? 0;
+  #tellPointed() {
+    this.onPoint(this.#items.get(this.#pointed ?? this.#pinned)?.row.owner ?? 0);
   }
 }
 

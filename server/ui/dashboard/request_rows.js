@@ -23,15 +23,26 @@ export class RequestRows {
   /**
    * @param {Record<string, any>[]} present the frame's requests, columns by name
    * @param {number} nowMs
+   * @param {{num_running?: number, num_waiting?: number}} [totals] those without a row included
    */
-  update(present, nowMs) {
+  update(present, nowMs, { num_running = 0, num_waiting = 0 } = {}) {
     const ids = new Set();
+    const numQueued = present.filter(({ stage }) => stage === "queue").length;
+    const isCut = {
+      running: num_running > present.length - numQueued,
+      waiting: num_waiting > numQueued,
+    };
     for (const request of present) {
       ids.add(request.id);
       this.#rows.set(request.id, { ...request, gone_at_ms: null });
     }
     for (const [id, row] of this.#rows) {
       if (ids.has(id) || row.gone_at_ms !== null) continue;
+      // It may just have lost its place among those that have a row.
+      if (row.stage === "queue" ? isCut.running || isCut.waiting : isCut.running) {
+        this.#rows.delete(id);
+        continue;
+      }
       this.#rows.set(id, { ...row, stage: "done", gone_at_ms: nowMs });
     }
     this.expire(nowMs);

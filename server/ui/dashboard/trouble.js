@@ -19,7 +19,7 @@ export class Trouble {
   }
 
   /**
-   * @param {string} message what went wrong, as a sentence
+   * @param {string} message what went wrong
    * @param {string} next what happens now, as a sentence
    * @param {string} status in few words, for the bar
    */
@@ -29,7 +29,7 @@ export class Trouble {
     // Until the first event came there is nothing to see.
     const isEmpty = this.main.classList.contains("waiting");
     const age = isEmpty ? `(${time})` : `What you see is from before ${time}.`;
-    write(this.text, `${message} ${age} ${next}`);
+    write(this.text, `${sentence(message)} ${age} ${next}`);
     this.notice.hidden = false;
     this.main.classList.add("stale");
     showStatus("trouble", status);
@@ -42,4 +42,10 @@ export class Trouble {
     this.main.classList.remove("stale");
     showStatus("ok", "Live");
   }
+}
+
+/** The engine's messages begin small and end without a full stop. @param {string} message */
+function sentence(message) {
+  const end = /[.!?]$/.test(message) ? "" : ".";
+  return message.charAt(0).toUpperCase() + message.slice(1) + end;
 }

@@ -33,8 +33,16 @@ test("a moment is found by its distance from now", () => {
   ]);
   assert.equal(history.placeAt(0), 2);
   assert.equal(history.placeAt(2.6), 1);
-  assert.equal(history.placeAt(600), 0);
+  assert.equal(history.placeAt(10), 0);
   assert.equal(new History(COLUMNS).placeAt(0), null);
+});
+
+test("a moment from before the first sample has none", () => {
+  const history = new History(COLUMNS, [
+    [100, 0.2, 0],
+    [101, 0.4, 0],
+  ]);
+  assert.equal(history.placeAt(300), null);
 });
 
 test("rates add up to counts within the span", () => {
@@ -45,5 +53,24 @@ test("rates add up to counts within the span", () => {
     [72, null, 1],
   ]);
   assert.equal(history.total("finished_per_s", 60, 1), 3);
-  assert.equal(history.total("finished_per_s", 60, 2), 6);
+  assert.equal(history.total("finished_per_s", 2, 1), 1);
+});
+
+test("a sample that a long step delayed counts for all of its time", () => {
+  const history = new History(COLUMNS, [
+    [100, null, 0],
+    [106, null, 0.5],
+    [111, null, 0.2],
+  ]);
+  assert.equal(history.total("finished_per_s", 60, 1), 4);
+});
+
+test("neither the first sample nor a clock that was set makes the time longer", () => {
+  const history = new History(COLUMNS, [
+    [500, null, 1],
+    [501, null, 1],
+    [531, null, 1],
+    [530, null, 1],
+  ]);
+  assert.equal(history.total("finished_per_s", 60, 1), 4);
 });

@@ -56,6 +56,17 @@ test("a request that comes back is not done", () => {
   assert.deepEqual(stages(rows), ["a decode"]);
 });
 
+test("what only lost its place among the rows is not said to have ended", () => {
+  const rows = new RequestRows();
+  rows.update([row("a"), row("b", { stage: "queue" })], 0, { num_running: 1, num_waiting: 2 });
+  rows.update([row("a"), row("c", { stage: "queue" })], 100, { num_running: 1, num_waiting: 2 });
+  assert.deepEqual(stages(rows), ["a decode", "c queue"]);
+  rows.update([row("d")], 200, { num_running: 2, num_waiting: 0 });
+  assert.deepEqual(stages(rows), ["d decode"]);
+  rows.update([row("e")], 300, { num_running: 1, num_waiting: 0 });
+  assert.deepEqual(stages(rows), ["d done", "e decode"]);
+});
+
 test("an owner's number leads to its id", () => {
   const rows = new RequestRows();
   rows.update([row("a", { owner: 3 }), row("w", { owner: 0, stage: "queue" })], 0);

@@ -1,0 +1,98 @@
+"""How long a request may wait, and take: by the server's settings, and by the client's header."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.slow
+StartServer = Callable[..., AbstractContextManager[Any]]
+
+LONG = {"prompt": "A long tale", "max_tokens": 400, "ignore_eos": True, "temperature": 0}
+DEADLINE_S = 60.0
+
+
+def counted(server: Any, reason: str) -> float:
+    """Choices that were aborted for this reason."""
+    found = [
+        v for k, v in server.metrics().items() if "requests_aborted_total{" in k and reason in k
+    ]
+    assert len(found) == 1
+    return float(found[0])
+
+
+def test_what_waits_too_long_is_told_to_come_again(
+    start_server: StartServer, wait_until: Callable[..., None]
+) -> None:
+    with start_server("--max-num-seqs", "1", "--queue-timeout", "0.5") as server:
+        with httpx.stream(
+            "POST", f"{server.url}/v1/completions", json=LONG | {"stream": True}, timeout=60
+        ) as running:
+            assert running.status_code == 200
+            wait_until(lambda: server.gauge("octavo_num_requests_running") == 1, DEADLINE_S)
+            waiting = server.post("/v1/completions", json=LONG)
+            assert waiting.status_code == 503
+            assert waiting.headers["Retry-After"]
+            assert "--queue-timeout" in waiting.json()["error"]["message"]
+            assert counted(server, "queue_timeout") == 1
+        server.wait_idle()
+
+
+def test_prompts_that_wait_are_bounded_by_their_tokens(
+    start_server: StartServer, wait_until: Callable[..., None]
+) -> None:
+    with start_server("--max-num-seqs", "1", "--max-queued-tokens", "100") as server:
+        ids = list(range(1000, 1060))
+        with httpx.stream(
+            "POST", f"{server.url}/v1/completions", json=LONG | {"stream": True}, timeout=60
+        ) as running:
+            assert running.status_code == 200
+            wait_until(lambda: server.gauge("octavo_num_requests_running") == 1, DEADLINE_S)
+            body = {"prompt": ids, "max_tokens": 2, "stream": True}
+            with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60):
+                wait_until(lambda: server.gauge("octavo_num_requests_waiting") == 1, DEADLINE_S)
+                refused = server.post("/v1/completions", json=body)
+                assert refused.status_code == 503
+                assert "--max-queued-tokens" in refused.json()["error"]["message"]
+                assert refused.headers["Retry-After"]
+        server.wait_idle()
+        # Longer than the limit, but nobody waits before it.
+        alone = server.post("/v1/completions", json={"prompt": ids * 3, "max_tokens": 2})
+        assert alone.status_code == 200
+
+
+def test_a_client_may_say_how_long_it_will_wait(server: Any) -> None:
+    before = counted(server, "deadline")
+    cut = server.post("/v1/completions", json=LONG, headers={"X-Request-Timeout": "0.7"})
+    assert cut.status_code == 200
+    choice = cut.json()["choices"][0]
+    assert choice["finish_reason"] == "abort"
+    assert choice["text"]
+    assert counted(server, "deadline") == before + 1
+    server.wait_idle()
+
+
+def test_a_deadline_before_the_first_token_is_a_504(server: Any) -> None:
+    body = {"prompt": list(range(100, 4100)), "max_tokens": 2}
+    late = server.post("/v1/completions", json=body, headers={"X-Request-Timeout": "0.05"})
+    assert late.status_code == 504
+    assert "time was over" in late.json()["error"]["message"]
+    server.wait_idle()
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "-3", "nan", "inf", "1e99", ""])
+def test_a_time_that_is_none_is_refused(value: str, server: Any) -> None:
+    body = {"prompt": "Hi", "max_tokens": 2}
+    refused = server.post("/v1/completions", json=body, headers={"X-Request-Timeout": value})
+    assert refused.status_code == 400
+    assert "X-Request-Timeout" in refused.json()["error"]["message"]
+
+
+def test_the_server_has_a_limit_of_its_own(start_server: StartServer) -> None:
+    with start_server("--request-timeout", "0.7", "--dtype", "float32") as server:
+        for headers in ({}, {"X-Request-Timeout": "500"}):
+            cut = server.post("/v1/completions", json=LONG, headers=headers)
+            assert cut.json()["choices"][0]["finish_reason"] == "abort"
+        server.wait_idle()
