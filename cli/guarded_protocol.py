@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..server.connection_limit import (
     EXCESS,
@@ -38,6 +38,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._has_come = False  # any byte of what it reads
         self._unparsed_bytes = 0  # since the parser last had something whole
         self._head_bytes = 0
+        self._open_cycles: list[RequestResponseCycle] = []  # and some that have just ended
         self._refusal: tuple[int, str, str] | None = None  # status, reason, message
         self._unread_bytes = 0  # by the client, when they were last fewer
         self._unread_since: float | None = None
@@ -52,6 +53,14 @@ class GuardedProtocol(HttpToolsProtocol):
         if excess > NUM_HEARD_IN_EXCESS:
             message = too_many_message(self._rules.max_connections)
             self._cut(503, "too_many_connections", message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell every request of the connection; uvicorn tells the newest one alone."""
+        super().connection_lost(exc)
+        for cycle in self._open_cycles:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and refuse what is not HTTP or too much of it."""
@@ -100,6 +109,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._read("body")
         super().on_headers_complete()
+        still_open = [cycle for cycle in self._open_cycles if not cycle.response_complete]
+        self._open_cycles = [*still_open, self.cycle]
         if self._is_excess:
             self.cycle.keep_alive = False
 

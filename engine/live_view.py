@@ -123,6 +123,7 @@ class LiveView:
                 request_id=submit.request_id,
                 stage="queue",
                 prompt_tokens=len(submit.prompt_token_ids),
+                output_tokens=len(submit.output_token_ids),
                 max_tokens=submit.max_tokens,
                 queue_s=now - self._lives[submit.request_id].queued_at,
             )

@@ -103,14 +103,23 @@ class EngineLoop:
             case ResetPrefixCache():
                 num_blocks = self._core.reset_prefix_cache()
                 self._send(sender, PrefixCacheReset(num_blocks, message.ticket))
-            case GetFrame():
-                self._send(sender, self._core.live_view.frame(message))
-            case GetBlock():
-                self._send(sender, self._core.live_view.block(message))
+            case GetFrame() | GetBlock():
+                self._show(sender, message)
             case Hello():
                 self._send(sender, self._ready)
             case Shutdown():
                 self._stopping = True
+
+    def _show(self, sender: bytes, question: GetFrame | GetBlock) -> None:
+        """Answer who only looks on, which must never cost those who are served."""
+        view = self._core.live_view
+        try:
+            if isinstance(question, GetFrame):
+                self._send(sender, view.frame(question))
+            else:
+                self._send(sender, view.block(question))
+        except Exception:
+            logger.exception("a question of the dashboard has no answer")
 
     def _submit(self, sender: bytes, submit: Submit) -> None:
         try:

@@ -21,6 +21,8 @@ MAX_KEYS = 10_000
 MAX_TENSORS = 200_000
 MAX_ARRAY = 1 << 22  # elements; the largest vocabularies have some 300,000 tokens
 MAX_TEXT_BYTES = 1 << 24
+MAX_KEY_BYTES = 65_535  # as the format has it
+MAX_NAME_BYTES = 256  # of a tensor; the format allows 64
 MAX_DIMENSIONS = 4
 
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
@@ -70,9 +72,9 @@ def read_header(data: memoryview) -> GGUFHeader:
     num_keys = cursor.count(MAX_KEYS, "metadata keys")
     metadata: dict[str, Any] = {}
     for _ in range(num_keys):
-        key = cursor.text()
+        key = cursor.text(MAX_KEY_BYTES)
         if key in metadata:
-            raise ModelFormatError(f"the key {key!r} occurs twice")
+            raise ModelFormatError(f"the key {key[:60]!r} occurs twice")
         metadata[key] = cursor.value(cursor.number(_U32))
     described = [_read_description(cursor) for _ in range(num_tensors)]
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
@@ -111,8 +113,8 @@ class _Cursor:
         self.offset = end
         return self._data[begin:end]
 
-    def text(self) -> str:
-        return str(self.take(self.count(MAX_TEXT_BYTES, "bytes of a text")), "utf-8", "replace")
+    def text(self, limit: int = MAX_TEXT_BYTES) -> str:
+        return str(self.take(self.count(limit, "bytes of a text")), "utf-8", "replace")
 
     def value(self, raw_kind: int) -> Any:
         kind = _value_kind(raw_kind)
@@ -156,11 +158,13 @@ class _Description:
 
 
 def _read_description(cursor: _Cursor) -> _Description:
-    name = cursor.text()
+    name = cursor.text(MAX_NAME_BYTES)
     num_dimensions = cursor.number(_U32)
     if num_dimensions > MAX_DIMENSIONS:
         raise ModelFormatError(f"tensor {name!r} has {num_dimensions} dimensions: corrupt")
     dimensions = tuple(cursor.number(_U64) for _ in range(num_dimensions))
+    if 0 in dimensions:
+        raise ModelFormatError(f"tensor {name!r} holds nothing: corrupt")
     return _Description(name, dimensions, cursor.number(_U32), cursor.number(_U64))
 
 

@@ -127,7 +127,9 @@ def _names_in_index(index: Path) -> list[str]:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelFormatError(f"{index}: not an index of weights: {error!r}") from None
+        # Errors of decoding hold all that was to be decoded.
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise ModelFormatError(f"{index}: not an index of weights: {reason}") from None
     for name in names:
         if not isinstance(name, str) or not name or Path(name).name != name:
             raise ModelFormatError(f"{index}: {name!r} is not the name of a file in this folder")

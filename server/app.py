@@ -128,6 +128,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if hasattr(app.state, "dashboard"):
         app.state.dashboard.start()
     yield
+    app.state.drain.finish()
     for close in app.state.at_end:
         await asyncio.to_thread(close)
 

@@ -87,12 +87,14 @@ class History:
     async def run(self) -> None:
         """Take a sample every second, until cancelled."""
         before = self._read()
+        asking: asyncio.Task[None] | None = None
         while True:
+            if not self._is_idle and (asking is None or asking.done()):
+                asking = asyncio.create_task(self._ask())
             await asyncio.sleep(INTERVAL_S)
             try:
-                stats = await self._current_stats()
                 now = self._read()
-                self._samples.append(_sample(before, now, stats))
+                self._samples.append(_sample(before, now, self._stats))
                 before = now
             except Exception:
                 logger.exception("a sample for the dashboard could not be taken")
@@ -100,17 +102,23 @@ class History:
             self.num_taken += 1
             self._tell()
 
-    async def _current_stats(self) -> EngineStats | None:
-        engine, known = self._engine, self._stats
-        is_idle = known is not None and not (
-            known.num_running or known.num_waiting or known.blocks_used
+    async def _ask(self) -> None:
+        """Ask the engine, which answers between two steps: a long one must not shift seconds."""
+        try:
+            self._stats = await self._engine.stats(STATS_TIMEOUT_S)
+        except EngineDeadError:
+            self._stats = None
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing can have changed since the last answer."""
+        known = self._stats
+        return (
+            known is not None
+            and not (known.num_running or known.num_waiting or known.blocks_used)
+            and self._engine.is_ready
+            and self._engine.num_open == 0
         )
-        if not (is_idle and engine.is_ready and engine.num_open == 0):  # else nothing changed
-            try:
-                self._stats = await engine.stats(STATS_TIMEOUT_S)
-            except EngineDeadError:
-                self._stats = None
-        return self._stats
 
     def _read(self) -> _Reading:
         metrics = self._metrics

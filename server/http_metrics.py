@@ -7,7 +7,7 @@ from types import MappingProxyType
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .metrics import ServerMetrics
-from .open_paths import OPEN_PATHS
+from .open_paths import is_watching
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UNKNOWN_ROUTE = "none"  # paths come from clients: labels must stay few
@@ -17,7 +17,7 @@ _REASONS: Mapping[int, str] = MappingProxyType(
 
 
 class HttpMetrics:
-    """Observes every request but those of probes and scrapes."""
+    """Observes every request but those that only look on: probes, scrapes, the page."""
 
     def __init__(self, app: ASGIApp, metrics: ServerMetrics) -> None:
         self._app = app
@@ -25,7 +25,7 @@ class HttpMetrics:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http" or is_watching(scope["path"]):
             await self._app(scope, receive, send)
             return
         began = time.monotonic()

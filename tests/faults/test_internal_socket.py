@@ -42,6 +42,17 @@ MESSAGES = (
     GetBlock(1, True, 5),
     ResetPrefixCache(6),
 )
+# Well formed, but what no front end of ours would send. (That token ids are of the vocabulary, the
+# front end alone sees to.)
+WILD = (
+    Submit("wild", [], SamplingParams(max_tokens=4), 4, 7),
+    Submit("wild", [1] * 10_000, SamplingParams(max_tokens=4), 4, 7),
+    Submit("wild", [1, 2], SamplingParams(max_tokens=4), -3, -7, eos_token_ids=(-5, 10**6)),
+    GetBlock(10**9, True, 8),
+    GetBlock(-1, True, 9),
+    GetFrame(-1, 10),
+    Cancel(["wild"]),
+)
 # Nested more deeply than the decoder goes, in a field that no message has.
 TOO_DEEP = b"\x82\xa4type\xa5hello\xa1x" + b"\x91" * 5000 + b"\x01"
 
@@ -58,6 +69,8 @@ def frames(count: int, seed: int) -> Iterator[list[bytes]]:
             yield [rng.randbytes(rng.choice((0, 1, 3, 40, 5000)))]
         elif kind < 0.95:
             yield [rng.randbytes(3) for _ in range(rng.randint(2, 4))]
+        elif kind < 0.99:
+            yield [msgspec.msgpack.encode(rng.choice(WILD))]
         else:
             yield [TOO_DEEP]
 

@@ -68,10 +68,20 @@ window.addEventListener("pagehide", () => {
   const { exchanges } = conversation;
   remember(KEPT, exchanges.length > 0 ? JSON.stringify(exchanges) : null);
 });
-const kept = JSON.parse(recall(KEPT) ?? "[]");
+const kept = readKept();
 conversation.restore(kept);
 empty.hidden = kept.length > 0;
 if (kept.length > 0) scroll.toEnd();
+
+/** @returns {import("./request_body.js").Exchange[]} none where what was kept cannot be read */
+function readKept() {
+  try {
+    const read = JSON.parse(recall(KEPT) ?? "[]");
+    return Array.isArray(read) ? read : [];
+  } catch {
+    return [];
+  }
+}
 
 showStatus("busy", "connecting");
 composer.focus();

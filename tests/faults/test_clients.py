@@ -1,0 +1,220 @@
+"""Clients that stall, send garbage, vanish or do not read: the server outlives a thousand of each."""
+
+import json
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from .conftest import CONTEXT_LENGTH, StartServer
+from .process_memory import holding_of
+
+NUM_CONNECTIONS = 1000
+NUM_CHOICES = 5
+CHOICE_TOKENS = 4000  # of each choice: 20,000 tokens in all
+DEADLINE_S = 120.0
+MOST_GROWTH_KIB = 48 * 1024
+SPARE_DESCRIPTORS = 8
+
+assert CHOICE_TOKENS < CONTEXT_LENGTH
+
+HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+def request(**body: Any) -> bytes:
+    content = json.dumps({"prompt": "Once", "ignore_eos": True, **body}).encode()
+    return HEAD + b"Content-Length: %d\r\n\r\n" % len(content) + content
+
+
+STREAM = request(max_tokens=3000, stream=True)
+WHOLE = request(max_tokens=3000)
+
+
+@pytest.fixture(scope="module")
+def session_tiny(start_tiny: StartServer) -> Iterator[Any]:
+    flags = ["--header-timeout", "2", "--body-timeout", "2", "--write-timeout", "2"]
+    flags += ["--keep-alive-timeout", "2", "--max-num-seqs", "32"]
+    with start_tiny(*flags) as server:
+        answer(server)  # what is loaded with the first request is no growth
+        yield server
+
+
+@pytest.fixture
+def tiny(session_tiny: Any, wait_until: Callable[..., None]) -> Iterator[Any]:
+    """The server; after the test it answers, is idle, and holds no more descriptors."""
+    before = holding_of(session_tiny.process.pid).num_descriptors
+    yield session_tiny
+    assert session_tiny.process.poll() is None
+    answer(session_tiny)
+    session_tiny.wait_idle()
+    most = before + SPARE_DESCRIPTORS
+    wait_until(
+        lambda: holding_of(session_tiny.process.pid).num_descriptors <= most,
+        DEADLINE_S,
+        lambda: f"{holding_of(session_tiny.process.pid)}, {before} descriptors before",
+    )
+
+
+def answer(server: Any) -> None:
+    body = {"prompt": "Once", "max_tokens": 4, "ignore_eos": True}
+    got = server.post("/v1/completions", json=body)
+    assert got.status_code == 200, got.text
+    assert got.json()["usage"]["completion_tokens"] == 4
+
+
+def connect(server: Any, receive_bytes: int | None = None) -> socket.socket:
+    address = urlsplit(server.url)
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if receive_bytes is not None:  # before connecting: it decides the window
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    connection.settimeout(DEADLINE_S)
+    connection.connect((address.hostname, address.port))
+    return connection
+
+
+def vanish(connection: socket.socket) -> None:
+    """Close with a reset, as a client does that crashes."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the server has closed it; what it sent before is read and forgotten."""
+    connection.setblocking(False)
+    try:
+        while connection.recv(65536):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "begin",
+    [b"", b"PO", HEAD, STREAM[:-10], HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"],
+    ids=["nothing", "request line", "head", "body", "chunk"],
+)
+def test_a_thousand_connections_that_stall_are_closed(
+    begin: bytes, tiny: Any, wait_until: Callable[..., None]
+) -> None:
+    with ExitStack() as stack:
+        connections = []
+        for _ in range(NUM_CONNECTIONS):
+            connections.append(stack.enter_context(connect(tiny)))
+            connections[-1].sendall(begin)
+        answer(tiny)  # while they stall, others are served
+        left = connections
+
+        def all_closed() -> bool:
+            left[:] = [one for one in left if not is_closed(one)]
+            return not left
+
+        wait_until(all_closed, DEADLINE_S, lambda: f"{len(left)} are open still")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        bytes(range(256)) * 16,
+        b"\x16\x03\x01\x02\x00\x01",
+        b"GET / HTTP/1.1\r\nX" * 100,
+        b"\r\n" * 99,
+    ],
+    ids=["bytes", "tls", "headers", "blank lines"],
+)
+def test_a_thousand_connections_with_garbage_are_closed(
+    garbage: bytes, tiny: Any, wait_until: Callable[..., None]
+) -> None:
+    with ExitStack() as stack:
+        left = []
+        for _ in range(NUM_CONNECTIONS):
+            left.append(stack.enter_context(connect(tiny)))
+            left[-1].sendall(garbage)
+        answer(tiny)
+
+        def all_closed() -> bool:
+            left[:] = [one for one in left if not is_closed(one)]
+            return not left
+
+        wait_until(all_closed, DEADLINE_S, lambda: f"{len(left)} are open still")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "content",
+    [HEAD[:40], STREAM[:-10], STREAM, WHOLE],
+    ids=["in the head", "in the body", "before the stream", "before the answer"],
+)
+def test_a_thousand_clients_that_vanish_leave_nothing_behind(content: bytes, tiny: Any) -> None:
+    for _ in range(NUM_CONNECTIONS):
+        connection = connect(tiny)
+        connection.sendall(content)
+        vanish(connection)
+    answer(tiny)
+
+
+@pytest.mark.slow
+def test_a_hundred_clients_that_vanish_in_the_middle_of_a_stream_give_their_blocks_back(
+    tiny: Any,
+) -> None:
+    for _ in range(100):
+        connection = connect(tiny)
+        connection.sendall(STREAM)
+        with connection.makefile("rb") as stream:
+            while not stream.readline().startswith(b"data: "):
+                pass
+        vanish(connection)
+    answer(tiny)
+
+
+@pytest.mark.parametrize("num_readers", [1, 20])
+def test_clients_that_never_read_their_streams_are_cut_and_cost_little_memory(
+    num_readers: int, tiny: Any, wait_until: Callable[..., None]
+) -> None:
+    # Log-probabilities make each token a few hundred bytes: more than all buffers hold.
+    long = request(max_tokens=CHOICE_TOKENS, n=NUM_CHOICES, stream=True, logprobs=5)
+    gone_before, memory_before = num_gone(tiny), holding_of(tiny.process.pid).anonymous_kib
+    most_kib = 0
+    with ExitStack() as stack:
+        for _ in range(num_readers):
+            stack.enter_context(connect(tiny, receive_bytes=4096)).sendall(long)
+
+        def all_cut() -> bool:
+            nonlocal most_kib
+            most_kib = max(most_kib, holding_of(tiny.process.pid).anonymous_kib)
+            answer(tiny)  # others are served meanwhile
+            return num_gone(tiny) - gone_before == num_readers * NUM_CHOICES
+
+        wait_until(all_cut, DEADLINE_S, lambda: f"{num_gone(tiny) - gone_before} were cut")
+        tiny.wait_idle()
+    assert most_kib - memory_before < MOST_GROWTH_KIB
+
+
+def test_a_client_that_reads_slowly_gets_its_whole_stream(tiny: Any) -> None:
+    body = request(max_tokens=1500, stream=True, logprobs=5, stream_options={"include_usage": True})
+    text, last = b"", b""
+    with connect(tiny, receive_bytes=4096) as connection:
+        connection.sendall(body)
+        with connection.makefile("rb", buffering=512) as stream:
+            while not last.startswith(b"data: [DONE]"):
+                last = stream.readline()
+                assert last, "the stream ended early"
+                text += last
+    chunks = [json.loads(line[6:]) for line in text.splitlines() if line.startswith(b"data: {")]
+    assert chunks[-1]["usage"]["completion_tokens"] == 1500
+    drawn = [c["logprobs"] for chunk in chunks for c in chunk["choices"] if c["logprobs"]]
+    assert sum(len(one["tokens"]) for one in drawn) == 1500
+
+
+def num_gone(server: Any) -> float:
+    name = "octavo_requests_aborted_total"
+    samples = server.metrics().items()
+    return next(v for k, v in samples if k.startswith(name) and 'reason="client_gone"' in k)
