@@ -7,9 +7,9 @@ ROOMS  := cli bench server engine scheduler paged_cache models kernels
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-clients setup-docs serve test test-fast image-test lint format types \
+.PHONY: help setup setup-dev setup-clients setup-docs serve test test-fast image-test lint audit format types \
   screenshots \
-  bench compare scaling kernels schemathesis sanitise reference dashboards docs docs-serve lock clean
+  bench compare scaling drills kernels schemathesis sanitise reference dashboards docs docs-serve lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -53,10 +53,14 @@ test-fast: setup-dev ## run the tests that finish within two minutes
 image-test: setup-dev ## build the CPU image and run it (as root; apt-get install buildah podman debootstrap)
 	$(BIN)/python -m pytest tests/image -m image $(ARGS)
 
-lint: setup-dev types ## ruff (lint, format), mypy --strict and hadolint
+lint: setup-dev types audit ## ruff (lint, format), mypy --strict, hadolint and the audit of dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/hadolint Dockerfile
+
+# It says so where no advisory service can be reached, and checks what is on file.
+audit: setup-dev ## ask whether locked packages have known vulnerabilities (docs/security.md)
+	$(BIN)/python deploy/docker/audit.py
 
 # mypy cannot read the editable install's package mapping, so it gets a tree of links of that shape,
 # and runs there: from here it would take our kernels/ for the package that huggingface_hub imports.
@@ -78,6 +82,9 @@ compare: setup-dev ## compare with the other servers that are installed (benchma
 
 scaling: setup-dev ## measure how cost grows with load (ARGS="--only blocks,scheduler")
 	$(BIN)/python -m benchmarks.scaling $(ARGS)
+
+drills: setup-dev ## break running servers on purpose and count what is lost (ARGS="--only soak,disk --seed 7")
+	$(BIN)/python -m tests.faults $(ARGS)
 
 kernels: setup-dev ## compile the GPU kernels without a GPU, list registers and spills
 	env -u TRITON_INTERPRET $(BIN)/python benchmarks/gpu/compile_kernels.py $(ARGS)

@@ -1,6 +1,5 @@
 """Outputs of one request, as an async iterator."""
 
-import asyncio
 from collections.abc import Callable
 
 from .output_inbox import OutputInbox
@@ -10,14 +9,14 @@ from .outputs import RequestOutput
 class RequestStream:
     """Outputs of a request as they are made, those of its choices interleaved.
 
-    With an OutputInbox, what nobody has taken yet is one output for each choice.
+    What nobody has taken yet is one output for each choice.
     Iterate it to the end or `close` it: what is not finished then is cancelled within one step.
     Iterating raises EngineDeadError or RequestFailedError, and closes it.
     """
 
     def __init__(
         self,
-        inbox: "OutputInbox | asyncio.Queue[RequestOutput | Exception]",
+        inbox: OutputInbox,
         num_choices: int,
         abandon: Callable[[], None],
     ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-TIMEOUT_S = 240.0
+TIMEOUT_S = 900.0  # a stream under suspicion waits for its turn, while engines come and go
 
 
 def engine_pid(server: Any) -> int | None:

@@ -1,8 +1,10 @@
-"""Clients that stall, send garbage, vanish or do not read: the server outlives a thousand of each."""
+"""Clients that stall, send garbage, vanish or do not read: the server outlives a thousand."""
 
 import json
+import random
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -11,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from .conftest import CONTEXT_LENGTH, StartServer
+from .drill_result import DrillResult
 from .process_memory import holding_of
 
 NUM_CONNECTIONS = 1000
@@ -212,6 +215,57 @@ def test_a_client_that_reads_slowly_gets_its_whole_stream(tiny: Any) -> None:
     assert chunks[-1]["usage"]["completion_tokens"] == 1500
     drawn = [c["logprobs"] for chunk in chunks for c in chunk["choices"] if c["logprobs"]]
     assert sum(len(one["tokens"]) for one in drawn) == 1500
+
+
+def drill(connections: int, seed: int, start_tiny: StartServer) -> DrillResult:
+    """Open connections that each do one of the above; honest requests come between them."""
+    choose = random.Random(seed)
+    beginnings = (b"", HEAD[:40], HEAD, STREAM[:-10], STREAM, WHOLE, choose.randbytes(4096))
+    num_closed = num_asked = num_lost = 0
+    with start_tiny("--header-timeout", "2", "--body-timeout", "2", "--max-num-seqs", "32") as tiny:
+        answer(tiny)
+        before = holding_of(tiny.process.pid)
+        stalling: list[socket.socket] = []
+        for number in range(connections):
+            content, connection = choose.choice(beginnings), connect(tiny)
+            connection.sendall(content)
+            if choose.random() < 0.5 or content in (STREAM, WHOLE):
+                vanish(connection)
+                num_closed += 1
+            else:
+                stalling.append(connection)
+            if number % 50 == 0:
+                num_asked += 1
+                try:
+                    answer(tiny)
+                except AssertionError:
+                    num_lost += 1
+        end = time.monotonic() + DEADLINE_S
+        while stalling and time.monotonic() < end:
+            left = [one for one in stalling if not is_closed(one)]
+            num_closed += len(stalling) - len(left)
+            stalling = left
+        for one in stalling:
+            one.close()
+        tiny.wait_idle()
+        after = holding_of(tiny.process.pid)
+        return DrillResult(
+            name="hostile clients",
+            tried=connections,
+            survived=num_closed,
+            requests_lost=num_lost,
+            blocks_leaked=int(tiny.gauge("octavo_kv_blocks_used")),
+            seeds=(seed,) if num_lost or num_closed < connections else (),
+            note=f"connections that stall, send garbage or half a request, or vanish; {num_asked} "
+            f"honest requests between them; memory {after.anonymous_kib - before.anonymous_kib:+,} "
+            f"KiB, descriptors {after.num_descriptors - before.num_descriptors:+d}",
+        )
+
+
+@pytest.mark.slow
+def test_hostile_clients_of_all_kinds_at_once(start_tiny: StartServer) -> None:
+    result = drill(300, 1, start_tiny)
+    assert result.is_passed, result
 
 
 def num_gone(server: Any) -> float:

@@ -52,7 +52,7 @@ def kill_under_load(server: Any, kills: int, streams: int, seed: int, max_tokens
         for number in range(kills):
             # A moment somewhere in a replay, or in the steps after it.
             seen = running.num_events
-            wanted = chance.randrange(1, 3 * streams)
+            wanted = chance.randrange(1, 12 * streams)
             await until(
                 lambda seen=seen, wanted=wanted: (
                     running.num_events >= seen + wanted or running.num_ended == streams
@@ -75,8 +75,8 @@ def kill_under_load(server: Any, kills: int, streams: int, seed: int, max_tokens
 
 def drill(kills: int, streams: int, seed: int, start_server: StartServer) -> DrillResult:
     """The whole of it: a quiet run, a disturbed one, and what differs."""
-    max_tokens = max(48, 5 * kills)
-    flags = ("--num-blocks", str(streams * (-(-(max_tokens + 120) // 16) + 2) + 2))
+    max_tokens = max(48, 10 * kills)
+    flags = ("--num-blocks", str(streams * (-(-(max_tokens + 400) // 16) + 2) + 2))
     with start_server(*FLAGS, *flags) as server:
         quiet = Streams(server.url, bodies_of(streams, seed, max_tokens))
         quiet.run()

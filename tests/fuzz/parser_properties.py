@@ -13,11 +13,14 @@ from pydantic import ValidationError
 from octavo.bench.errors import BenchError
 from octavo.bench.stream import EventLines, parse_chunk
 from octavo.engine.chat_prompts import ChatPrompts
+from octavo.engine.chat_template import ChatTemplate
 from octavo.engine.detokenizer import Detokenizer, StopStringMatcher
 from octavo.engine.errors import OctavoError
 from octavo.engine.messages import Cancel, FromEngine, GetStats, Submit, ToEngine
 from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.structured import ThinkingRule
+from octavo.engine.template_input import TemplateInput
+from octavo.engine.template_limits import TemplateLimitError
 from octavo.engine.tokenizer import Tokenizer
 from octavo.models.errors import ModelError
 from octavo.models.gguf_header import read_header
@@ -74,17 +77,41 @@ def chat_bodies(body: dict[str, Any]) -> None:
     try:
         read = ChatCompletionRequest.model_validate(json.loads(json.dumps(body)))
         choice = choose_tools(*read.offered_tools(), is_parallel=True)
-        prompt = CHATS.render(
+        given = TemplateInput(
             as_mappings(read.messages),
             tools=None if choice is None else choice.tools,
             add_generation_prompt=read.add_generation_prompt,
             continue_final_message=read.continue_final_message,
+            variables=read.chat_template_kwargs or {},
         )
+        prompt = CHATS.render(given)
         assert isinstance(prompt, str)
         read.sampling_params(read.token_limit, read.num_logprobs())
         TOKENIZER.encode(prompt, add_special_tokens=read.add_special_tokens)
     except (ValidationError, OctavoError):
         pass
+
+
+PIECES_OF_TEMPLATES = [
+    *("{{ messages[0].content }}", "{% for m in messages %}", "{% endfor %}", "{% if tools %}"),
+    *("{% endif %}", "{{ x.y.z }}", "{% set x = [1] %}", "{{ x * 3 }}", "{{ 'a' ~ 1/0 }}", "{%"),
+    *("{{ ''.__class__ }}", "{% macro f() %}{{ f() }}{% endmacro %}", "{{ f() }}", "{#", "}}"),
+    *(
+        "{{ raise_exception('no') }}",
+        "{{ messages | tojson }}",
+        "{% include 'x' %}",
+        "{{ range(9) }}",
+    ),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES_OF_TEMPLATES) | st.text(max_size=4), max_size=8))
+def templates(pieces: list[str]) -> None:
+    """Any template is refused when it is compiled or when it is rendered, or gives a text."""
+    with contextlib.suppress(OctavoError):
+        template = ChatTemplate("".join(pieces), "<|start|>", "<|end|>")
+        with contextlib.suppress(TemplateLimitError):
+            assert isinstance(template.render([{"role": "user", "content": "x"}]), str)
 
 
 MARKS = sorted(
@@ -227,6 +254,7 @@ PROPERTIES: dict[str, Callable[[], None]] = {
     check.__name__: check
     for check in (
         chat_bodies,
+        templates,
         answers,
         tokens_and_stop_strings,
         gguf_heads,

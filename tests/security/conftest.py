@@ -33,7 +33,7 @@ def start_tiny(start_server: StartServer, tiny_model: Path) -> StartServer:
     """`start_server` with that model."""
 
     def start(*arguments: str) -> AbstractContextManager[Any]:
-        return start_server(str(tiny_model), *arguments)
+        return start_server(str(tiny_model), "--num-blocks", "2000", *arguments)
 
     return start
 
