@@ -170,6 +170,7 @@ def main() -> None:
     # These may reach the whole process group; the front end decides when the engine stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     import torch  # noqa: F401 - the longest part of starting, done while the configuration is made
 
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineConfig)

@@ -1,8 +1,8 @@
 """The image's health check: exit code 0 if this container's server answers /health with 200.
 
 Needs nothing but Python. The port is `OCTAVO_PORT`'s, or 8000: who changes it with `--port` inside
-the container tells the health check through that variable too. `OCTAVO_SSL_CERTFILE` makes it HTTPS;
-the certificate is not looked at, since it names another address than this one.
+the container tells the health check through that variable too. `OCTAVO_SSL_CERTFILE` makes it
+HTTPS; the certificate is not looked at, since it names another address than this one.
 """
 
 import os

@@ -51,7 +51,8 @@ def main(arguments: Sequence[str]) -> int:
             is_passed = is_passed and result.is_passed
             print(f"{'passed' if result.is_passed else 'FAILED'}: {name}: {result}", flush=True)
             if not options.dry:
-                write_document(merge(rows, options.results), options.document)
+                all_rows = merge(rows, options.results, list(DRILLS))
+                write_document(all_rows, options.document)
     print(table(rows))
     return 0 if is_passed else 1
 

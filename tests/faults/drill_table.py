@@ -22,12 +22,16 @@ def row_of(name: str, result: DrillResult, seed: int, seconds: float, chip: str)
     return {**run, **asdict(result), "seeds": list(result.seeds)}
 
 
-def merge(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
-    """Write rows into the file in place of earlier ones of the same drills. Returns all."""
+def merge(rows: list[dict[str, Any]], path: Path, order: list[str]) -> list[dict[str, Any]]:
+    """Write rows into the file in place of earlier ones of the same drills. Returns all, in order.
+
+    What is not in `order` is a drill no more, and is dropped.
+    """
     known = {row["drill"]: row for row in json.loads(path.read_text())} if path.is_file() else {}
     known.update({row["drill"]: row for row in rows})
-    path.write_text(json.dumps(list(known.values()), indent=1) + "\n")
-    return list(known.values())
+    kept = [known[name] for name in order if name in known]
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+    return kept
 
 
 def table(rows: list[dict[str, Any]]) -> str:

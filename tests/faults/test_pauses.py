@@ -50,10 +50,12 @@ def drill(pauses: int, streams: int, seed: int, start_server: StartServer) -> Dr
         async def disturb(running: Streams) -> None:
             nonlocal done
             while done < pauses and running.num_ended < streams:
-                seen = running.num_events + rng.randrange(1, TOKENS_A_PAUSE)
-                await until(
-                    lambda seen=seen: running.num_events >= seen or running.num_ended == streams
-                )
+                moment = running.num_events + rng.randrange(1, TOKENS_A_PAUSE)
+
+                def is_due(moment: int = moment) -> bool:
+                    return running.num_events >= moment or running.num_ended == streams
+
+                await until(is_due)
                 engine = engine_pid(server)
                 assert engine is not None
                 target = engine if rng.random() < 0.7 else server.process.pid

@@ -60,8 +60,8 @@ class Soak:
             await asyncio.gather(*[work() for _ in range(NUM_CLIENTS)])
 
     async def _send(self, client: httpx.AsyncClient, request: SoakRequest) -> None:
-        is_raw = isinstance(request.body, bytes)
-        content = request.body if is_raw else json.dumps(request.body).encode()
+        body = request.body
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         if request.is_stream:
             async with client.stream(
