@@ -23,7 +23,7 @@ EXIT_DEADLINE_S = 60.0
 def bodies_of(num_streams: int, seed: int) -> list[dict[str, Any]]:
     """Streams of different lengths."""
     return [
-        {"prompt": f"{seed}: {i}", "max_tokens": 150 + 7 * i, "ignore_eos": True, "seed": seed + i}
+        {"prompt": f"{seed}: {i}", "max_tokens": 800 + 20 * i, "ignore_eos": True, "seed": seed + i}
         for i in range(num_streams)
     ]
 
@@ -33,7 +33,7 @@ def stop_under_load(server: Any, streams: Streams, rng: random.Random) -> list[s
     complaints = []
     # A slow reader gets several tokens in one event: there are fewer of these than tokens.
     num_streams = len(streams.texts)
-    moment = rng.randrange(num_streams, 8 * num_streams)
+    moment = rng.randrange(num_streams, 6 * num_streams)
     engine = engine_pid(server)
 
     async def stop(running: Streams) -> None:
