@@ -1,6 +1,7 @@
 """`octavo serve`, `octavo serve --plan` and `octavo info`."""
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import socket
@@ -62,7 +63,8 @@ def run_server(settings: Settings, process: EngineProcess) -> int:
         logger.warning("%s in the environment sets nothing; `octavo config` lists what is", name)
     planned = plan_model(settings)
     if settings.log_format == "text":
-        Console(stderr=True).print(_plan_table(planned))
+        with contextlib.suppress(OSError):  # a disk that is full
+            Console(stderr=True).print(_plan_table(planned))
     else:
         logger.info("memory plan: %s", dict(planned.plan.rows()))
     certificate = certificate_of(settings)

@@ -245,7 +245,7 @@ class EngineClient:
             payload = await self._socket.recv()
             try:
                 message = self._decoder.decode(payload)
-            except (msgspec.MsgspecError, ValueError):
+            except (msgspec.MsgspecError, ValueError, RecursionError):
                 logger.exception("dropped a malformed message of %d bytes", len(payload))
                 continue
             match message:

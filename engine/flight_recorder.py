@@ -1,6 +1,7 @@
 """Which sequences a step was trying when the process died: a few bytes that outlive it."""
 
 import mmap
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,9 +35,17 @@ class FlightRecorder:
 
     @staticmethod
     def create(path: Path) -> None:
-        """Make the file, empty."""
-        with path.open("wb") as file:
-            file.truncate(SIZE)
+        """Make the file, empty, with room on the disk for all of it.
+
+        Writing to mapped memory that the disk has no room for would end the process (SIGBUS).
+        Raises OSError where there is none. A file that is there is emptied in place.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, SIZE)
+            os.pwrite(descriptor, bytes(4), 0)
+        finally:
+            os.close(descriptor)
 
     @staticmethod
     def read(path: Path) -> set[str]:

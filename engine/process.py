@@ -87,7 +87,7 @@ class EngineLoop:
                 continue
             try:
                 message = self._decoder.decode(payload)
-            except (msgspec.MsgspecError, ValueError) as error:
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 logger.error("dropped a malformed message of %d bytes: %s", len(payload), error)
                 continue
             self._handle(sender, message)

@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 # As in the tests: processes that compute on few cores must not keep these busy while they wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
             count = max(1, round(drill.count * options.scale))
             try:
                 result = drill.run(count, options.seed, around)
-            except Exception:
+            except (Exception, pytest.fail.Exception):
                 traceback.print_exc()
                 result = DrillResult(name, count, 0, seeds=(options.seed,), note="broke off")
             rows.append(row_of(name, result, options.seed, time.monotonic() - began, chip))

@@ -15,13 +15,15 @@ from ..fuzz.base_models import write_folder
 from .conftest import CONTEXT_LENGTH
 from .drill_result import DrillResult
 
+StartServer = Callable[..., AbstractContextManager[ServerProcess]]
+
 
 @dataclass(frozen=True)
 class Surroundings:
     """What drills need: servers of the embedded model and of a quick one, and a folder."""
 
-    start_server: Callable[..., AbstractContextManager[ServerProcess]]
-    start_tiny: Callable[..., AbstractContextManager[ServerProcess]]
+    start_server: StartServer
+    start_tiny: StartServer
     tiny_model: Path
     folder: Path
 
@@ -70,6 +72,11 @@ def _jump(count: int, seed: int, around: Surroundings) -> DrillResult:
         return _drill_of(".test_clock_jumps")(count, seed, folder, patch, around.start_tiny)
 
 
+def _with_room(start: StartServer) -> StartServer:
+    """Servers on which the streams are long enough for all kills."""
+    return lambda *flags: start(*flags, "--max-model-len", str(CONTEXT_LENGTH // 2))
+
+
 _kill = _drill_of(".test_engine_kills")
 _stop = _drill_of(".test_front_end_stop")
 _pause = _drill_of(".test_pauses")
@@ -83,7 +90,7 @@ _call_api = _drill_of(".api_drill")
 _soak = _drill_of(".test_soak")
 
 DRILLS = {
-    "kills": Drill(50, lambda n, seed, at: _kill(n, 64, seed, at.start_server)),
+    "kills": Drill(50, lambda n, seed, at: _kill(n, 64, seed, _with_room(at.start_tiny))),
     "pauses": Drill(50, lambda n, seed, at: _pause(n, 16, seed, at.start_tiny)),
     "stop": Drill(20, lambda n, seed, at: _stop(n, 32, seed, at.start_tiny)),
     "cache": Drill(64, lambda n, seed, at: _exhaust(n, 700, seed, at.start_tiny)),

@@ -5,11 +5,13 @@ import json
 import os
 import signal
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from octavo.bench.stream import DONE, EventLines
 
 TIMEOUT_S = 900.0  # a stream under suspicion waits for its turn, while engines come and go
 
@@ -44,11 +46,15 @@ class Streams:
     def num_ended(self) -> int:
         return len(self.finish_reasons) + len(self.errors)
 
-    def run(self, meanwhile: Callable[["Streams"], Awaitable[None]] | None = None) -> None:
+    def run(
+        self, meanwhile: Callable[["Streams"], Coroutine[Any, Any, None]] | None = None
+    ) -> None:
         """Read all to their ends, and do something meanwhile."""
         asyncio.run(self._run(meanwhile))
 
-    async def _run(self, meanwhile: Callable[["Streams"], Awaitable[None]] | None) -> None:
+    async def _run(
+        self, meanwhile: Callable[["Streams"], Coroutine[Any, Any, None]] | None
+    ) -> None:
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(
             base_url=self._url, timeout=TIMEOUT_S, limits=limits, verify=False
@@ -65,9 +71,11 @@ class Streams:
                 await answer.aread()
                 self.errors[index] = answer.json()["error"]
                 return
-            async for line in answer.aiter_lines():
-                if line.startswith("data: {"):
-                    self._take(index, json.loads(line.removeprefix("data: ")))
+            lines = EventLines()  # httpx's own would also end lines at U+0085 and the like
+            async for piece in answer.aiter_bytes():
+                for payload in lines.feed(piece):
+                    if payload != DONE:
+                        self._take(index, json.loads(payload))
 
     def _take(self, index: int, event: dict[str, Any]) -> None:
         if "error" in event:

@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from octavo.bench.stream import DONE, EventLines
+
 from .drill_result import DrillResult
 from .engine_faults import engine_pid
 from .process_memory import holding_of, slope
@@ -90,14 +92,14 @@ class Soak:
     async def _read_stream(self, answer: httpx.Response, request: SoakRequest) -> None:
         texts: dict[int, str] = {}
         reasons, num_events, has_usage, is_done = [], 0, False, False
-        async for line in answer.aiter_lines():
-            if not line:
-                continue
-            assert line.startswith("data: ") and not is_done, line[:200]
-            if line == "data: [DONE]":
+        lines = EventLines()
+        payloads = (p async for piece in answer.aiter_bytes() for p in lines.feed(piece))
+        async for payload in payloads:
+            assert not is_done, payload[:200]
+            if payload == DONE:
                 is_done = True
                 continue
-            event = json.loads(line.removeprefix("data: "))
+            event = json.loads(payload)
             assert "error" not in event, event
             has_usage = has_usage or event.get("usage") is not None
             for choice in event["choices"]:
