@@ -4,7 +4,8 @@ import json
 import sys
 from typing import Any
 
-from ..engine.settings import SECRETS, Settings
+from ..engine.setting_sources import SECRETS
+from ..engine.settings import Settings
 
 
 def print_config(settings: Settings, output: str) -> None:

@@ -43,6 +43,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unread_bytes = 0  # by the client, when they were last fewer
         self._unread_since: float | None = None
 
+    # uvicorn narrows asyncio's parameter in the same way.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, and give up one that is far beyond the limit."""
         super().connection_made(transport)

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from ..engine.settings import CONFIG_VARIABLE, Settings
+from ..engine.setting_sources import CONFIG_VARIABLE
+from ..engine.settings import Settings
 
 SERVER_ONLY = frozenset(
     {

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from octavo.engine.settings import ByteSize, Settings
+from octavo.engine.setting_types import ByteSize
+from octavo.engine.settings import Settings
 from octavo.server.metric_catalog import BY_KEY, CATALOG, KV_LIVES, NOT_EXPORTED, Metric
 
 HERE = Path(__file__).parent

@@ -4,27 +4,25 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from .assembler import OutputAssembler
 from .client import Death, EngineClient
 from .errors import (
     BadRequestError,
     EngineDeadError,
     NotFoundError,
     NotReadyError,
-    OverloadedError,
     RequestFailedError,
-    TimedOutError,
 )
 from .form_checker import FormChecker
 from .grammars import Grammars
 from .launch import EngineProcess
 from .messages import BlockDetail, EngineStats, Frame, SequenceDelta, StepResult
-from .open_choice import OpenChoice, OpenPrompt
+from .model_info import ModelInfo
+from .open_choice import OpenChoice, OpenPrompt, open_choices
+from .open_choices import OpenChoices
 from .output_inbox import OutputInbox
 from .plan import EngineConfig
 from .prepare import make_sequences, validate_request
@@ -40,17 +38,6 @@ from .waiting_room import DEADLINE, WaitingRoom
 logger = logging.getLogger(__name__)
 
 NOWHERE = RequestOrigin()
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What clients may know of the served model."""
-
-    served_names: tuple[str, ...]  # the first labels the metrics
-    path: str
-    max_model_len: int
-    vocab_size: int
-    created: int  # Unix seconds
 
 
 class AsyncEngine:
@@ -71,9 +58,8 @@ class AsyncEngine:
         self.config = config
         self.info = info
         self.tokenizer: Tokenizer  # set before the first request, while the engine loads
-        self.listeners: list[TelemetryListener] = []
         self._forms = FormChecker(Grammars(lambda: (self.tokenizer, info.vocab_size)))
-        self._choices: dict[str, OpenChoice] = {}
+        self._open = OpenChoices()
         self._tell_death = on_death
         self._waiting = WaitingRoom(
             config.max_num_seqs + settings.max_queued_requests,
@@ -92,8 +78,12 @@ class AsyncEngine:
         )
         self._client = EngineClient(process, config, self._on_step, self._supervisor.note_death)
         self._last_step_at = time.monotonic()
-        self._busy_since: float | None = None
         self._is_closed = False
+
+    @property
+    def listeners(self) -> list[TelemetryListener]:
+        """Who is told of requests and steps; add to it before the first request."""
+        return self._open.listeners
 
     @property
     def is_ready(self) -> bool:
@@ -103,9 +93,10 @@ class AsyncEngine:
     @property
     def last_step_age_s(self) -> float:
         """Seconds that open work has waited for a step to finish; 0 when there is none."""
-        if self._busy_since is None:
+        busy_since = self._open.busy_since
+        if busy_since is None:
             return 0.0
-        return time.monotonic() - max(self._last_step_at, self._busy_since)
+        return time.monotonic() - max(self._last_step_at, busy_since)
 
     @property
     def is_stalled(self) -> bool:
@@ -182,7 +173,7 @@ class AsyncEngine:
     @property
     def num_open(self) -> int:
         """Choices that wait or run."""
-        return len(self._choices)
+        return len(self._open)
 
     def close(self) -> None:
         """Take no more requests: `generate` raises EngineDeadError from now on."""
@@ -195,7 +186,7 @@ class AsyncEngine:
         """
         chosen = [
             choice
-            for choice in self._choices.values()
+            for choice in self._open
             if public_ids is None or choice.prompt.public_id in public_ids
         ]
         self._abort(chosen, reason)
@@ -246,7 +237,7 @@ class AsyncEngine:
             raise NotReadyError("the server is shutting down")
         if not (self._client.is_loaded or self._supervisor.is_restarting):
             raise NotReadyError("the engine is not ready")
-        self._waiting.check(len(self._choices), prompts)
+        self._waiting.check(len(self._open), prompts)
 
     def generate(
         self,
@@ -271,8 +262,7 @@ class AsyncEngine:
         """
         lengths = zip(prompts, params, strict=True)
         self.check_capacity([len(ids) for ids, one in lengths for _ in range(one.n)])
-        now = time.monotonic()
-        arrived_at = now if arrived_at is None else arrived_at
+        arrived_at = time.monotonic() if arrived_at is None else arrived_at
         deadline = None if timeout_s is None else arrived_at + timeout_s
         inbox = OutputInbox()
         opened: list[OpenChoice] = []
@@ -292,31 +282,28 @@ class AsyncEngine:
                 arrived_at=arrived_at,
                 num_open=len(submits),
             )
-            for submit in submits:
-                assembler = OutputAssembler(self.tokenizer, token_ids, one, len(opened))
-                opened.append(OpenChoice(prompt, submit, assembler, inbox))
+            opened += open_choices(prompt, submits, self.tokenizer, inbox, first=len(opened))
         self._quarantine.check(choice.submit for choice in opened)
         for choice in opened:
             self._waiting.enter(choice, deadline)
         if not self._supervisor.is_restarting:
             self._replay.submit(opened)
-        self._busy_since = self._busy_since or now
-        self._choices.update((choice.submit.request_id, choice) for choice in opened)
+        self._open.add(opened)
         for listener in self.listeners:
             for one in params:
                 listener.on_request(one.n)
-        ids = [choice.submit.request_id for choice in opened]
-        return RequestStream(inbox, len(opened), lambda: self._abandon(ids))
+        return RequestStream(inbox, len(opened), lambda: self._abandon(opened))
 
-    def _abandon(self, ids: list[str]) -> None:
+    def _abandon(self, choices: list[OpenChoice]) -> None:
         """Cancel those of the choices that are still open: nobody reads them any more."""
-        open_ids = [request_id for request_id in ids if request_id in self._choices]
-        if not open_ids:
+        left = [choice for choice in choices if not choice.is_closed]
+        if not left:
             return
-        self._client.cancel(open_ids)
-        for request_id in open_ids:
-            self._close(request_id, "abort", abort_reason="client_gone")
-        logger.info("%s: cancelled", open_ids[0] if len(open_ids) == 1 else ", ".join(open_ids))
+        ids = [choice.submit.request_id for choice in left]
+        self._client.cancel(ids)
+        for choice in left:
+            self._close(choice, "abort", abort_reason="client_gone")
+        logger.info("%s: cancelled", ", ".join(ids))
 
     def _expire(self, choice: OpenChoice, reason: str) -> None:
         """A choice has waited, or taken, too long."""
@@ -325,16 +312,8 @@ class AsyncEngine:
             self._abort([choice], reason)
             return
         self._client.cancel([request_id])
-        self._close(request_id, "abort", abort_reason=reason)
+        self._fail(choice, self._waiting.explain(reason), "abort", reason)
         logger.info("%s: given up (%s)", request_id, reason)
-        if reason == DEADLINE:
-            error: Exception = TimedOutError("The request's time was over before it was answered.")
-        else:
-            error = OverloadedError(
-                f"The request waited for {self.settings.queue_timeout:g} s without being run "
-                "(--queue-timeout); try again later."
-            )
-        choice.inbox.put_nowait(error)
 
     def _send(self, choices: list[OpenChoice]) -> None:
         if self.is_ready:  # else they are submitted when there is an engine again
@@ -347,7 +326,7 @@ class AsyncEngine:
             for listener in self.listeners:
                 listener.on_step(result)
         for delta in result.deltas:
-            choice = self._choices.get(delta.request_id)
+            choice = self._open.get(delta.request_id)
             if choice is not None:  # else it was cancelled here while the step ran
                 self._deliver(choice, delta, result.finished_at)
 
@@ -360,78 +339,64 @@ class AsyncEngine:
             self._waiting.note_scheduled(choice)
         if delta.error is not None:
             if delta.is_own_fault:  # a 400 for its client, and no failure of ours
-                self._close(delta.request_id, "abort", abort_reason="invalid")
-                choice.inbox.put_nowait(BadRequestError(delta.error))
+                self._fail(choice, BadRequestError(delta.error), "abort", "invalid")
             else:
-                self._close(delta.request_id, "error")
-                choice.inbox.put_nowait(RequestFailedError(delta.error))
+                self._fail(choice, RequestFailedError(delta.error))
             return
         if delta.token_ids:
-            self._note_tokens(choice, delta, at)
+            choice.token_ids.extend(delta.token_ids)
+            self._replay.note_tokens(choice, len(delta.token_ids))
+            self._open.note_tokens(choice, delta, at)
         try:
             output = choice.assembler.push(delta)
         except Exception as error:
             logger.exception("%s: assembling its text failed", delta.request_id)
             self._client.cancel([delta.request_id])
-            self._close(delta.request_id, "error")
-            choice.inbox.put_nowait(RequestFailedError(f"internal error: {type(error).__name__}"))
+            self._fail(choice, RequestFailedError(f"internal error: {type(error).__name__}"))
             return
         if output is None:
             return
         if output.finish_reason is not None:
             if delta.finish_reason is None:  # a stop string: the engine does not know
                 self._client.cancel([delta.request_id])
-            self._close(delta.request_id, output.finish_reason, abort_reason)
+            self._close(choice, output.finish_reason, abort_reason)
         choice.inbox.put_nowait(output)
 
-    def _note_tokens(self, choice: OpenChoice, delta: SequenceDelta, at: float) -> None:
-        choice.token_ids.extend(delta.token_ids)
-        self._replay.note_tokens(choice, len(delta.token_ids))
-        if choice.last_token_at is None:
-            choice.first_token_at = at
-            ttft = time.monotonic() - choice.prompt.arrived_at
-            for listener in self.listeners:
-                listener.on_first_token(ttft, choice.prompt.prompt_tokens, delta.num_cached_tokens)
-        else:
-            for listener in self.listeners:
-                listener.on_inter_token(at - choice.last_token_at)
-        choice.last_token_at = at
+    def _fail(
+        self,
+        choice: OpenChoice,
+        error: Exception,
+        reason: str = "error",
+        abort_reason: str | None = None,
+    ) -> None:
+        """End a choice with an error instead of an output."""
+        self._close(choice, reason, abort_reason)
+        choice.inbox.put_nowait(error)
 
-    def _close(self, request_id: str, reason: str, abort_reason: str | None = None) -> None:
-        choice = self._choices.pop(request_id)
-        choice.is_closed = True
+    def _close(self, choice: OpenChoice, reason: str, abort_reason: str | None = None) -> None:
+        self._open.close(choice, reason, abort_reason)
         self._waiting.leave(choice)
         self._replay.note_end(choice)
-        if not self._choices:
-            self._busy_since = None
-        finished = choice.finished(request_id, reason, abort_reason, time.monotonic())
-        whole = choice.prompt.close_one(finished.generation_tokens)
-        for listener in self.listeners:
-            listener.on_choice_finished(finished)
-            if whole is not None:
-                listener.on_prompt_finished(whole)
 
     def _on_lost(self, death: Death) -> None:
         """An engine is gone; another one will go on with what is open."""
         tried = self._client.tried_ids
-        guilty = self._replay.note_death(self._choices.values(), tried, was_killed=death.was_killed)
+        guilty = self._replay.note_death(self._open, tried, was_killed=death.was_killed)
         logger.warning(
             "%d choices wait for another engine; on trial in the last step: %s",
-            len(self._choices),
+            len(self._open),
             ", ".join(sorted(tried)) or "none",
         )
         for choice in guilty:
             request_id = choice.submit.request_id
             logger.error("%s: ended: %d engines died of it", request_id, choice.num_deaths)
             self._quarantine.add(choice.submit)
-            self._close(request_id, "error")
-            choice.inbox.put_nowait(
-                RequestFailedError("This request made the engine fail several times.")
-            )
+            error = RequestFailedError("This request made the engine fail several times.")
+            self._fail(choice, error)
 
     def _on_back(self) -> None:
         self._last_step_at = time.monotonic()
-        self._replay.begin(list(self._choices.values()))
+        self._replay.begin(self._open)
 
     def _on_end(self, reason: str) -> None:
         """There will be no engine any more."""
@@ -440,6 +405,5 @@ class AsyncEngine:
         self._tell_death(reason)
 
     def _end_all(self, error: Exception) -> None:
-        for request_id, choice in list(self._choices.items()):
-            self._close(request_id, "error")
-            choice.inbox.put_nowait(error)
+        for choice in self._open:
+            self._fail(choice, error)

@@ -7,8 +7,8 @@ from ..models.config import ModelConfig, load_config
 from ..models.native_support import packed_size
 from ..models.resolve import ModelFiles, resolve_model
 from ..models.tokenizer_files import load_tokenizer_files
-from .async_engine import ModelInfo
 from .errors import ConfigurationError
+from .model_info import ModelInfo
 from .plan import EngineConfig, MemoryPlan, make_plan
 from .settings import Settings
 from .tokenizer import Tokenizer

@@ -1,10 +1,11 @@
 """One sequence's constraint: a time to think that may be bounded, then a grammar."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..models.batch import SampledToken
 from ..models.constraint import BITS, Words
 from .structured import ThinkingRule
 
@@ -158,3 +159,23 @@ def _allow(words: Words, token_id: int | None) -> None:
 def _forbid(words: Words, token_ids: Sequence[int]) -> None:
     for token_id in token_ids:
         words.view(np.uint32)[token_id // BITS] &= np.uint32(~(1 << token_id % BITS) & 0xFFFFFFFF)
+
+
+def follow(
+    constraints: Mapping[str, TokenConstraint], sampled: Sequence[SampledToken]
+) -> tuple[set[str], dict[str, str]]:
+    """Tell the constraints what was drawn. Returns who is complete, and what broke whom."""
+    complete: set[str] = set()
+    broken: dict[str, str] = {}
+    if not constraints:
+        return complete, broken
+    for token in sampled:
+        constraint = constraints.get(token.request_id)
+        if constraint is None:
+            continue
+        constraint.accept(token.token_id)
+        if constraint.error is not None:
+            broken[token.request_id] = f"the structured output cannot go on: {constraint.error}"
+        elif constraint.is_finished:
+            complete.add(token.request_id)
+    return complete, broken

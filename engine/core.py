@@ -4,6 +4,7 @@
 sockets, text or HTTP.
 """
 
+import itertools
 import logging
 import time
 from collections import Counter, deque
@@ -16,7 +17,8 @@ from ..models.batch import SampledToken
 from ..paged_cache import BlockLives, BlockPool
 from ..scheduler import Batch, FinishReason, Scheduler
 from .constraint_builder import ConstraintBuilder
-from .constraints import TokenConstraint
+from .constraints import TokenConstraint, follow
+from .device_errors import is_final, is_out_of_memory
 from .flight import Flight
 from .flight_recorder import FlightRecorder
 from .grammars import Grammars, needs_constraint
@@ -227,7 +229,7 @@ class EngineCore:
         if not batch.scheduled:
             return
         self._note_schedule(batch, started)
-        self._trials.record([*(flight.batch for flight in self._flights), batch])
+        self._trials.record(itertools.chain((one.batch for one in self._flights), (batch,)))
         scheduled = time.monotonic()
         pending, error = None, None
         try:
@@ -240,14 +242,14 @@ class EngineCore:
     def _deliver(
         self, batch: Batch, sampled: list[SampledToken], began: float
     ) -> list[SequenceDelta]:
-        complete, broken = self._follow(sampled) if self._constraints else ((), {})
+        complete, broken = follow(self._constraints, sampled)
         updates = self._scheduler.update(
             batch, {token.request_id: token.token_id for token in sampled}, complete
         )
         scores = {
             token.request_id: (_score(token),) for token in sampled if token.logprob is not None
         }
-        self._trials.note_tokens([update.request_id for update in updates])
+        self._trials.note_tokens(update.request_id for update in updates)
         deltas = self._first_chunks(batch) if batch.admitted else []
         for update in updates:
             request_id, reason = update.request_id, update.finish_reason
@@ -287,20 +289,6 @@ class EngineCore:
             if (life := self._lives.get(item.request_id)) is not None
         ]
 
-    def _follow(self, sampled: list[SampledToken]) -> tuple[set[str], dict[str, str]]:
-        """Tell the constraints what was drawn. Returns who is complete, and what broke whom."""
-        complete, broken = set(), {}
-        for token in sampled:
-            constraint = self._constraints.get(token.request_id)
-            if constraint is None:
-                continue
-            constraint.accept(token.token_id)
-            if constraint.error is not None:
-                broken[token.request_id] = f"the structured output cannot go on: {constraint.error}"
-            elif constraint.is_finished:
-                complete.add(token.request_id)
-        return complete, broken
-
     def _note_prompt_scores(self, flight: Flight) -> None:
         """Keep what a step says of prompts until their first token; a preempted prompt repeats."""
         assert flight.pending is not None
@@ -314,7 +302,7 @@ class EngineCore:
         failed = [flight.batch for flight in reversed(self._flights)]
         self._flights.clear()
         is_divisible = batch.num_tokens > SMALLEST_DIVISIBLE_STEP
-        if not failed and _is_out_of_memory(error) and is_divisible:
+        if not failed and is_out_of_memory(error) and is_divisible:
             for request_id in self._scheduler.retract(batch):
                 self._runner.release_row(request_id)
             logger.warning(
@@ -325,7 +313,7 @@ class EngineCore:
             )
             return []
         logger.error("a step of %d sequences failed", len(batch.scheduled), exc_info=error)
-        if _is_final(error):
+        if is_final(error):
             self.failure = f"{type(error).__name__}: {error}"
             return []  # the process ends, and another one goes on with them
         reason = f"the engine failed to compute this request: {type(error).__name__}"
@@ -404,16 +392,6 @@ class EngineCore:
         self._prompt_scores.pop(request_id, None)
         self._constraints.pop(request_id, None)
         self._runner.remove_request(request_id)
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether a GPU's context is dead: after an illegal access, say, every further call fails."""
-    is_of_device = type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
-    return is_of_device and not _is_out_of_memory(error)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _score(token: SampledToken) -> TokenScore:

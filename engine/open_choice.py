@@ -1,6 +1,7 @@
 """A choice under way, as the front end knows it: its text so far, and its instants."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -9,6 +10,7 @@ from .assembler import OutputAssembler
 from .messages import SequenceDelta, Submit
 from .output_inbox import OutputInbox
 from .telemetry import FinishedChoice, FinishedPrompt, RequestOrigin
+from .tokenizer import Tokenizer
 
 
 @dataclass(slots=True)
@@ -82,3 +84,22 @@ class OpenChoice:
             last_token_at=self.last_token_at,
             ended_at=ended_at,
         )
+
+
+def open_choices(
+    prompt: OpenPrompt,
+    submits: Iterable[Submit],
+    tokenizer: Tokenizer,
+    inbox: OutputInbox,
+    first: int,
+) -> list[OpenChoice]:
+    """The choices of one prompt; the first one's index in the answer is `first`."""
+    return [
+        OpenChoice(
+            prompt,
+            submit,
+            OutputAssembler(tokenizer, submit.prompt_token_ids, submit.params, index),
+            inbox,
+        )
+        for index, submit in enumerate(submits, first)
+    ]

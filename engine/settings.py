@@ -5,68 +5,30 @@ Order of precedence: command line (passed to `Settings.load`), environment (`OCT
 vLLM with the same meaning bear vLLM's name.
 """
 
-import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from .errors import ConfigurationError
 from .secret_files import read_keys
-
-PREFIX = "OCTAVO_"
-CONFIG_VARIABLE = PREFIX + "CONFIG"
-SECRETS = frozenset({"api_key", "admin_key"})
-
-_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*$", re.IGNORECASE)
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
-
-def parse_bytes(value: object) -> object:
-    """Turn "2GiB", "500MB" or "1048576" into bytes; "GiB" is 1024-based, "GB" is 1000-based."""
-    if not isinstance(value, str):
-        return value
-    match = _SIZE.match(value)
-    if match is None:
-        raise ValueError(f"{value!r} is not a size; write bytes, or a number with a unit like 2GiB")
-    number, unit, binary = match.groups()
-    base = 1024 if binary or not unit else 1000
-    return int(float(number) * base ** _POWERS[unit.lower()])
-
-
-ByteSize = Annotated[int, BeforeValidator(parse_bytes)]
-
-
-def _split_commas(value: object) -> object:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        value = ",".join(value)  # a flag given several times
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def _parse_json(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
-
-
-# NoDecode: the environment gives a plain comma-separated string, not JSON.
-Names = Annotated[list[str], NoDecode, BeforeValidator(_split_commas)]
+from .setting_sources import (
+    CONFIG_VARIABLE,
+    PREFIX,
+    explain,
+    read_yaml,
+    refuse_empty_keys,
+    variable,
+)
+from .setting_types import ByteSize, JsonObject, Names
 
 
 class Settings(BaseSettings):
@@ -117,9 +79,9 @@ class Settings(BaseSettings):
         description="Where requests' sampling defaults come from: auto (the model's "
         "generation_config.json), none, or a file or folder.",
     )
-    override_generation_config: Annotated[
-        dict[str, Any] | None, NoDecode, BeforeValidator(_parse_json)
-    ] = Field(None, description='Sampling defaults as JSON, like {"temperature": 0.6}.')
+    override_generation_config: JsonObject = Field(
+        None, description='Sampling defaults as JSON, like {"temperature": 0.6}.'
+    )
 
     # Server
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -228,7 +190,8 @@ class Settings(BaseSettings):
         60.0,
         gt=0.0,
         allow_inf_nan=False,
-        description="Seconds that open work may wait for a step to end before /health says 503.",
+        description="Seconds that open work may wait for a step to end; then another engine "
+        "takes over.",
     )
     drain_timeout: float = Field(
         30.0,
@@ -379,17 +342,17 @@ class Settings(BaseSettings):
         Keys from files join those given directly. Raises ConfigurationError that names the flag,
         the value and the rule it breaks.
         """
-        document = {} if config_file is None else _read_yaml(config_file)
+        document = {} if config_file is None else read_yaml(config_file, cls.model_fields)
         # A blank variable is what templates make of an unset one.
         given = EnvSettingsSource(cls, env_ignore_empty=True)()
-        _refuse_empty_keys(document, overrides)
+        refuse_empty_keys(document, overrides)
         try:
             settings = cls(**{**document, **given, **overrides})
         except ValidationError as error:
-            raise ConfigurationError(_explain(error, overrides)) from None
+            raise ConfigurationError(explain(error, overrides)) from None
         settings._sources = {
             **dict.fromkeys(document, f"file {config_file}"),
-            **{name: f"environment {_variable(name)}" for name in given},
+            **{name: f"environment {variable(name)}" for name in given},
             **dict.fromkeys(overrides, "command line"),
         }
         return settings
@@ -414,71 +377,7 @@ class Settings(BaseSettings):
 
 def unknown_variables() -> list[str]:
     """Variables of the environment that begin as ours do and set nothing: misspelt, mostly."""
-    known = {_variable(name) for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    known = {variable(name) for name in Settings.model_fields} | {CONFIG_VARIABLE}
     return sorted(
         name for name in os.environ if name.startswith(PREFIX) and name.upper() not in known
     )
-
-
-def _refuse_empty_keys(document: dict[str, Any], overrides: dict[str, Any]) -> None:
-    """A server that was meant to be locked must not come up open."""
-    blank = {name.upper() for name, value in os.environ.items() if not value.strip(" ,")}
-    for name in SECRETS:
-        given = {**document, **overrides}.get(name)
-        if _variable(name) in blank or (given is not None and not _split_commas(given)):
-            raise ConfigurationError(
-                f"--{name.replace('_', '-')} is given, but holds no key; leave it out "
-                f"({_variable(name)} in the environment too) to serve without"
-            )
-
-
-def _variable(name: str) -> str:
-    return PREFIX + name.upper()
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    from yaml import MarkedYAMLError, YAMLError, safe_load
-
-    try:
-        document = safe_load(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigurationError(f"--config {path}: no such file") from None
-    except OSError as error:
-        raise ConfigurationError(f"--config {path}: {error.strerror or error}") from None
-    except MarkedYAMLError as error:  # whose text would quote a line, perhaps one with a key
-        line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
-        raise ConfigurationError(f"--config {path}: not YAML: {line}{error.problem}") from None
-    except (YAMLError, ValueError):
-        raise ConfigurationError(f"--config {path}: not YAML in UTF-8") from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigurationError(f"--config {path}: not a YAML mapping of settings")
-    document = {str(name).replace("-", "_"): value for name, value in document.items()}
-    unknown = sorted(name for name in document if name not in Settings.model_fields)
-    if unknown:
-        raise ConfigurationError(f"--config {path}: unknown setting(s) {', '.join(unknown)}")
-    return document
-
-
-def _explain(error: ValidationError, overrides: dict[str, Any]) -> str:
-    lines = []
-    for problem in error.errors():
-        if not problem["loc"]:  # a rule about several settings, which names them
-            lines.append(problem["msg"].removeprefix("Value error, "))
-            continue
-        name = str(problem["loc"][0])
-        flag = name if name == "model" else "--" + name.replace("_", "-")
-        is_secret = name in SECRETS or name == "otlp_traces_endpoint"
-        shown = "a secret" if is_secret else repr(problem["input"])
-        variable, hint = _variable(name), ""
-        if name not in overrides and variable in os.environ:
-            shown += f" from the environment variable {variable}"
-            if os.environ[variable].startswith("tcp://"):
-                hint = (
-                    "; Kubernetes sets it for a Service named octavo: set enableServiceLinks: "
-                    "false, or give the flag"
-                )
-        line = f"{flag}: {problem['msg']} (got {shown}){hint}"
-        lines.append(line)
-    return "\n".join(lines)

@@ -77,8 +77,8 @@ class Supervisor:
             began = time.monotonic()
             try:
                 await self._client.restart()
-            except EngineDeadError as error:
-                reason = error.message
+            except (EngineDeadError, OSError) as error:  # no process, or no room for its files
+                reason = str(error)
                 logger.error("the engine did not come up: %s", reason)
                 continue
             self.num_restarts += 1
@@ -86,6 +86,7 @@ class Supervisor:
             logger.warning("the engine is back after %.1f s", time.monotonic() - began)
             self._on_back()
             return
+        self.is_restarting = False
         self._on_end(f"the engine did not come up {MOST_FAILED_STARTS} times in a row: {reason}")
 
     async def _watch_steps(self) -> None:

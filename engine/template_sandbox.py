@@ -108,7 +108,7 @@ class _Guarding(NodeTransformer):
         node.iter = _filtered(node.iter, _EACH)
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802 - as above
         self.generic_visit(node)
         return _filtered(nodes.List(node.nodes, lineno=node.lineno), _CONCATENATED)
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from .errors import OverloadedError
+from .errors import OctavoError, OverloadedError, TimedOutError
 from .open_choice import OpenChoice
 
 QUEUE_TIMEOUT = "queue_timeout"
@@ -58,6 +58,15 @@ class WaitingRoom:
         if deadline is not None:
             delay_s = max(0.0, deadline - time.monotonic())
             choice.timers[DEADLINE] = loop.call_later(delay_s, self._expire, choice, DEADLINE)
+
+    def explain(self, reason: str) -> OctavoError:
+        """What a choice is told that is given up for this reason."""
+        if reason == DEADLINE:
+            return TimedOutError("The request's time was over before it was answered.")
+        return OverloadedError(
+            f"The request waited for {self._timeout_s:g} s without being run (--queue-timeout); "
+            "try again later."
+        )
 
     def note_scheduled(self, choice: OpenChoice) -> None:
         """It has had its first step."""

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, StrictBool
 
 from .. import __version__
 from ..engine.errors import BadRequestError
-from ..engine.settings import SECRETS
+from ..engine.setting_sources import SECRETS
 from .fields import Text
 from .responses import ANSWERS_OF_ERRORS
 from .service import ServiceOfApp

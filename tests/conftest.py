@@ -25,6 +25,7 @@ from octavo.models.resolve import resolve_model
 START_DEADLINE_S = 120.0
 IDLE_DEADLINE_S = 30.0
 SCRAPE_DEADLINE_S = 20.0
+TINY_CONTEXT_LENGTH = 4096
 
 
 @pytest.fixture(scope="session")
@@ -134,10 +135,11 @@ def running_server(log_path: Path, *arguments: str) -> Iterator[ServerProcess]:
         server.stop()
 
 
+StartServer = Callable[..., AbstractContextManager[ServerProcess]]
+
+
 @pytest.fixture(scope="session")
-def start_server(
-    tmp_path_factory: pytest.TempPathFactory, smollm2_gguf: Path
-) -> Callable[..., AbstractContextManager[ServerProcess]]:
+def start_server(tmp_path_factory: pytest.TempPathFactory, smollm2_gguf: Path) -> StartServer:
     """Start further servers with other flags: `with start_server("--api-key", "k") as server:`."""
 
     def start(*arguments: str) -> AbstractContextManager[ServerProcess]:
@@ -147,8 +149,28 @@ def start_server(
 
 
 @pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model with one token a byte; 1,000 of its tokens take a fraction of a second."""
+    from .fuzz.base_models import write_folder  # whose libraries take a while
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    write_folder(folder, context_length=TINY_CONTEXT_LENGTH)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start_tiny(start_server: StartServer, tiny_model: Path) -> StartServer:
+    """`start_server` with that model: for tests of everything around the model."""
+
+    def start(*arguments: str) -> AbstractContextManager[ServerProcess]:
+        return start_server(str(tiny_model), "--num-blocks", "2000", *arguments)
+
+    return start
+
+
+@pytest.fixture(scope="session")
 def session_server(
-    start_server: Callable[..., AbstractContextManager[ServerProcess]],
+    start_server: StartServer,
 ) -> Iterator[ServerProcess]:
     """The one server most tests share: the real model in float32."""
     with start_server("--dtype", "float32") as running:

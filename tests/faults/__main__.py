@@ -1,7 +1,6 @@
 """Run drills for long, print their table, keep it: `python -m tests.faults [--only soak,disk]`."""
 
 import argparse
-import os
 import sys
 import time
 import traceback
@@ -10,17 +9,13 @@ from pathlib import Path
 
 import pytest
 
-# As in the tests: processes that compute on few cores must not keep these busy while they wait.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+from benchmarks.machine import describe_machine
+
+from .drill_result import DrillResult
+from .drill_table import merge, row_of, table, write_document
+from .drills import DRILLS, surroundings
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT))
-
-from benchmarks.machine import describe_machine  # noqa: E402
-
-from .drill_result import DrillResult  # noqa: E402
-from .drill_table import merge, row_of, table, write_document  # noqa: E402
-from .drills import DRILLS, surroundings  # noqa: E402
 
 
 def main(arguments: Sequence[str]) -> int:

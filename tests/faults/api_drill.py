@@ -5,15 +5,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
+from ..conftest import StartServer
 from ..server.test_schemathesis import ADMIN_KEY, CHECKS
 from .drill_result import DrillResult
 
-StartServer = Callable[..., AbstractContextManager[Any]]
 HOOKS = Path(__file__).resolve().parents[1] / "server"
 FLAGS = ("--max-model-len", "64", "--max-num-seqs", "8", "--admin-key", ADMIN_KEY)
 

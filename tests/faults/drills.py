@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import ServerProcess, running_server
+from ..conftest import TINY_CONTEXT_LENGTH, ServerProcess, StartServer, running_server
 from ..fuzz.base_models import write_folder
-from .conftest import CONTEXT_LENGTH
 from .drill_result import DrillResult
-
-StartServer = Callable[..., AbstractContextManager[ServerProcess]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ def surroundings() -> Iterator[Surroundings]:
     with tempfile.TemporaryDirectory(prefix="drills-") as name:
         folder = Path(name)
         tiny = folder / "tiny"
-        write_folder(tiny, context_length=CONTEXT_LENGTH)
+        write_folder(tiny, context_length=TINY_CONTEXT_LENGTH)
 
         def start(*arguments: str) -> AbstractContextManager[ServerProcess]:
             return running_server(folder / f"server-{next(numbers)}.log", *arguments)
@@ -74,7 +71,7 @@ def _jump(count: int, seed: int, around: Surroundings) -> DrillResult:
 
 def _with_room(start: StartServer) -> StartServer:
     """Servers on which the streams are long enough for all kills."""
-    return lambda *flags: start(*flags, "--max-model-len", str(CONTEXT_LENGTH // 2))
+    return lambda *flags: start(*flags, "--max-model-len", str(TINY_CONTEXT_LENGTH // 2))
 
 
 _kill = _drill_of(".test_engine_kills")

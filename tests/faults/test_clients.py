@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .conftest import CONTEXT_LENGTH, StartServer
+from ..conftest import TINY_CONTEXT_LENGTH, StartServer
 from .drill_result import DrillResult
 from .process_memory import holding_of
 
@@ -23,7 +23,7 @@ DEADLINE_S = 120.0
 MOST_GROWTH_KIB = 48 * 1024
 SPARE_DESCRIPTORS = 8
 
-assert CHOICE_TOKENS < CONTEXT_LENGTH
+assert CHOICE_TOKENS < TINY_CONTEXT_LENGTH
 
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -98,6 +98,17 @@ def is_closed(connection: socket.socket) -> bool:
     return True
 
 
+def wait_until_closed(connections: list[socket.socket], wait_until: Callable[..., None]) -> None:
+    """Wait for the server to close all of them."""
+    left = list(connections)
+
+    def all_closed() -> bool:
+        left[:] = [one for one in left if not is_closed(one)]
+        return not left
+
+    wait_until(all_closed, DEADLINE_S, lambda: f"{len(left)} are open still")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "begin",
@@ -113,13 +124,7 @@ def test_a_thousand_connections_that_stall_are_closed(
             connections.append(stack.enter_context(connect(tiny)))
             connections[-1].sendall(begin)
         answer(tiny)  # while they stall, others are served
-        left = connections
-
-        def all_closed() -> bool:
-            left[:] = [one for one in left if not is_closed(one)]
-            return not left
-
-        wait_until(all_closed, DEADLINE_S, lambda: f"{len(left)} are open still")
+        wait_until_closed(connections, wait_until)
 
 
 @pytest.mark.slow
@@ -142,12 +147,7 @@ def test_a_thousand_connections_with_garbage_are_closed(
             left.append(stack.enter_context(connect(tiny)))
             left[-1].sendall(garbage)
         answer(tiny)
-
-        def all_closed() -> bool:
-            left[:] = [one for one in left if not is_closed(one)]
-            return not left
-
-        wait_until(all_closed, DEADLINE_S, lambda: f"{len(left)} are open still")
+        wait_until_closed(left, wait_until)
 
 
 @pytest.mark.slow

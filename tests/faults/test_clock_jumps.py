@@ -3,18 +3,16 @@
 import random
 import textwrap
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ..conftest import StartServer
 from .drill_result import DrillResult
 from .engine_faults import Streams, until
 
 pytestmark = pytest.mark.slow
-StartServer = Callable[..., AbstractContextManager[Any]]
 
 FLAGS = ("--deterministic", "--num-blocks", "512", "--engine-timeout", "20")
 HOUR_S = 3600.0

@@ -3,19 +3,17 @@
 import os
 import random
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from ..conftest import StartServer
 from .drill_result import DrillResult
 from .engine_faults import Streams, break_engines, engine_pid, signal_engine, until
 
 pytestmark = pytest.mark.slow
-StartServer = Callable[..., AbstractContextManager[Any]]
 
 FLAGS = ("--dtype", "float32", "--deterministic", "--max-model-len", "1024")
 

@@ -2,19 +2,17 @@
 
 import random
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from ..conftest import StartServer
 from .drill_result import DrillResult
 from .engine_faults import Streams, engine_pid, until
 
 pytestmark = pytest.mark.slow
-StartServer = Callable[..., AbstractContextManager[Any]]
 
 FLAGS = ("--deterministic", "--num-blocks", "2048", "--drain-timeout", "120")
 EXIT_DEADLINE_S = 60.0

@@ -1,16 +1,14 @@
 """Long requests that want many times the KV cache: they are preempted, and all come to an end."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
+from ..conftest import StartServer
 from .drill_result import DrillResult
 from .engine_faults import Streams
 
 pytestmark = pytest.mark.slow
-StartServer = Callable[..., AbstractContextManager[Any]]
 
 BLOCK_SIZE = 16
 MAX_MODEL_LEN = 1024

@@ -23,6 +23,7 @@ DISK_BYTES = 16 << 20
 NUM_STREAMS = 6
 
 
+# Before Python 3.12 only the class of this system's paths can be derived from.
 class FullDevice(type(Path())):  # type: ignore[misc]
     """/dev/full: there is no room for what is written to it, and reading it would never end."""
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ from octavo.engine.messages import (
 )
 from octavo.engine.sampling_params import SamplingParams
 
+from ..conftest import StartServer
 from ..fuzz.broken_files import break_file
 from .drill_result import DrillResult
 from .engine_faults import Streams, engine_pid
 
 pytestmark = pytest.mark.slow
-StartServer = Callable[..., AbstractContextManager[Any]]
 
 FLAGS = ("--deterministic", "--num-blocks", "512")
 NUM_STREAMS = 8

@@ -4,17 +4,15 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
+from ..conftest import StartServer
 from .drill_result import DrillResult
 from .engine_faults import Streams, engine_pid, until
 
 pytestmark = pytest.mark.slow
-StartServer = Callable[..., AbstractContextManager[Any]]
 
 FLAGS = ("--deterministic", "--num-blocks", "2048")
 TIMEOUT_S = 5

@@ -4,21 +4,19 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
 
 import httpx
 import pytest
 
 from octavo.bench.stream import DONE, EventLines
 
+from ..conftest import StartServer
 from .drill_result import DrillResult
 from .engine_faults import engine_pid
 from .process_memory import holding_of, slope
 from .soak_requests import CHOICES, SoakRequest, make_request
 
 pytestmark = pytest.mark.slow
-StartServer = Callable[..., AbstractContextManager[Any]]
 
 FLAGS = ("--deterministic", "--num-blocks", "1024", "--log-level", "warning")
 NUM_CLIENTS = 24

@@ -14,6 +14,7 @@ RELAXED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_
 
 def check(run: Callable[[], None], examples: int, chosen_seed: int) -> int:
     """Run a property on so many examples of a seed. Returns how many there were."""
+    # Hypothesis puts this attribute on what it decorates, and its annotations do not say so.
     inner = run.hypothesis.inner_test  # type: ignore[attr-defined]
     count = 0
 

@@ -1,35 +1,16 @@
 """What a watcher sees of the blocks; `test_state_machine` holds it to the truth in any sequence."""
 
-from octavo.paged_cache import CellLog, cells_of_runs
 from octavo.scheduler import BlockState, BlockWatch
 
+from .block_viewer import Viewer
 from .conftest import Bench
 
 FREE, CACHED, USED, SHARED = BlockState
 
 
-class Viewer:
-    """Puts together what it is told."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.watch = BlockWatch(bench.pool, version=1)
-        self.version = 0
-        self.cells = [-1] * bench.pool.num_usable
-
-    def look(self) -> list[tuple[int, BlockState]]:
-        """(owner, state) of blocks 1, 2, …"""
-        self.watch.look(self.bench.scheduler.running)
-        _, self.runs = self.watch.runs_since(self.version)
-        for index, value in cells_of_runs(self.runs, len(self.cells)):
-            self.cells[index] = value
-        self.version = self.watch.version
-        return [(value // 4, BlockState(value % 4)) for value in self.cells]
-
-
 def test_blocks_fill_are_shared_cached_and_evicted():
     bench = Bench(num_blocks=8)
-    viewer = Viewer(bench)
+    viewer = Viewer(bench.pool, bench.scheduler)
     assert viewer.look() == [(0, FREE)] * 7
 
     prompt = list(range(40))  # two full blocks and a half
@@ -64,7 +45,7 @@ def test_blocks_fill_are_shared_cached_and_evicted():
 
 def test_a_request_that_came_and_went_between_two_looks_leaves_only_its_cache():
     bench = Bench(num_blocks=8)
-    viewer = Viewer(bench)
+    viewer = Viewer(bench.pool, bench.scheduler)
     viewer.look()
     bench.add("a", 16, max_tokens=1)
     bench.step()
@@ -100,6 +81,5 @@ def test_a_second_watch_starts_from_what_there_is():
     bench = Bench(num_blocks=8)
     bench.add("a", 40, max_tokens=4)
     bench.step()
-    viewer = Viewer(bench)
+    viewer = Viewer(bench.pool, bench.scheduler)
     assert viewer.look() == [(1, USED)] * 3 + [(0, FREE)] * 4
-    assert isinstance(viewer.watch._log, CellLog)

@@ -1,41 +1,16 @@
-"""A quick server, and certificates made for the occasion."""
+"""Certificates made for the occasion."""
 
 import datetime
 import ipaddress
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-from ..fuzz.base_models import write_folder
-
-StartServer = Callable[..., AbstractContextManager[Any]]
-CONTEXT_LENGTH = 4096
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model with one token a byte: these tests are about everything around it."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    write_folder(folder, context_length=CONTEXT_LENGTH)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def start_tiny(start_server: StartServer, tiny_model: Path) -> StartServer:
-    """`start_server` with that model."""
-
-    def start(*arguments: str) -> AbstractContextManager[Any]:
-        return start_server(str(tiny_model), "--num-blocks", "2000", *arguments)
-
-    return start
 
 
 @dataclass(frozen=True)

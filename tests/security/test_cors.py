@@ -9,7 +9,7 @@ import pytest
 from octavo.engine.errors import ConfigurationError
 from octavo.engine.settings import Settings
 
-from .conftest import StartServer
+from ..conftest import StartServer
 
 OURS, THEIRS = "https://chat.example.org", "https://elsewhere.example.org"
 PREFLIGHT = {

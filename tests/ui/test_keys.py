@@ -1,12 +1,12 @@
 """Keys: what stays open without one, how the pages ask for it, and where it is kept."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from ..conftest import StartServer
 from .chat_page import ChatPage
 from .conftest import ADMIN_KEY as SMALL_ADMIN_KEY
 from .conftest import OpenPage
@@ -16,7 +16,6 @@ from .visits import Visit
 
 pytestmark = pytest.mark.slow
 KEY, ADMIN_KEY, WRONG_KEY = "key-of-the-pages", "admin-of-the-pages", "key-of-nobody"
-StartServer = Callable[..., AbstractContextManager[Any]]
 
 
 @pytest.fixture(scope="module")
