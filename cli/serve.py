@@ -13,6 +13,7 @@ from rich.table import Table
 from ..engine.async_engine import AsyncEngine
 from ..engine.build import PlannedModel, describe_model, load_tokenizer, plan_model
 from ..engine.errors import ConfigurationError, EngineDeadError
+from ..engine.keeper import EngineKeeper
 from ..engine.launch import EngineProcess
 from ..engine.logs import configure_logging
 from ..engine.settings import Settings, unknown_variables
@@ -92,7 +93,8 @@ async def _serve(
     # The engine process loads weights while this one builds tokenizer and app, on a thread, so that
     # a signal is heard meanwhile.
     info = describe_model(planned, settings)
-    engine = AsyncEngine(process, settings, planned.config, info, death.set_result)
+    keeper = EngineKeeper(process, planned.config, settings.engine_timeout)
+    engine = AsyncEngine(keeper, settings, planned.config, info, death.set_result)
     await engine.start()
     try:
         making = asyncio.create_task(asyncio.to_thread(_make_app, engine, planned, settings))

@@ -1,6 +1,5 @@
 """The engine as the server sees it: prompts in, async streams of text deltas out."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -8,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .client import Death, EngineClient
+from .engine_link import EngineLink
 from .errors import (
     BadRequestError,
     EngineDeadError,
@@ -18,37 +17,46 @@ from .errors import (
 )
 from .form_checker import FormChecker
 from .grammars import Grammars
-from .launch import EngineProcess
-from .messages import BlockDetail, EngineStats, Frame, SequenceDelta, StepResult
+from .messages import (
+    BlockDetail,
+    EngineStats,
+    Frame,
+    GetBlock,
+    GetFrame,
+    GetStats,
+    PrefixCacheReset,
+    ResetPrefixCache,
+    SequenceDelta,
+    StepResult,
+)
 from .model_info import ModelInfo
 from .open_choice import OpenChoice, OpenPrompt, open_choices
 from .open_choices import OpenChoices
 from .output_inbox import OutputInbox
 from .plan import EngineConfig
 from .prepare import make_sequences, validate_request
-from .replay import Quarantine, Replay
 from .request_stream import RequestStream
 from .sampling_params import SamplingParams
 from .settings import Settings
-from .supervisor import Supervisor
 from .telemetry import RequestOrigin, TelemetryListener
 from .tokenizer import Tokenizer
 from .waiting_room import DEADLINE, WaitingRoom
 
 logger = logging.getLogger(__name__)
 
+ANSWER_TIMEOUT_S = 10.0
 NOWHERE = RequestOrigin()
 
 
 class AsyncEngine:
-    """Serves requests through one engine process, which it owns from now on.
+    """Serves requests through an engine, of which it lets go when it stops.
 
     All methods belong to one event loop.
     """
 
     def __init__(
         self,
-        process: EngineProcess,
+        link: EngineLink,
         settings: Settings,
         config: EngineConfig,
         info: ModelInfo,
@@ -67,17 +75,7 @@ class AsyncEngine:
             settings.queue_timeout,
             self._expire,
         )
-        self._replay = Replay(self._send)
-        self._quarantine = Quarantine()
-        self._supervisor = Supervisor(
-            settings.engine_timeout,
-            lambda: self.last_step_age_s,
-            self._on_lost,
-            self._on_back,
-            self._on_end,
-        )
-        self._client = EngineClient(process, config, self._on_step, self._supervisor.note_death)
-        self._last_step_at = time.monotonic()
+        self._link = link
         self._is_closed = False
 
     @property
@@ -88,15 +86,12 @@ class AsyncEngine:
     @property
     def is_ready(self) -> bool:
         """Whether requests can be served now."""
-        return self._client.is_ready
+        return self._link.is_ready
 
     @property
     def last_step_age_s(self) -> float:
         """Seconds that open work has waited for a step to finish; 0 when there is none."""
-        busy_since = self._open.busy_since
-        if busy_since is None:
-            return 0.0
-        return time.monotonic() - max(self._last_step_at, busy_since)
+        return self._link.last_step_age_s
 
     @property
     def is_stalled(self) -> bool:
@@ -106,55 +101,57 @@ class AsyncEngine:
     @property
     def num_restarts(self) -> int:
         """Engines that were started because the one before was lost."""
-        return self._supervisor.num_restarts
+        return self._link.num_restarts
 
     async def start(self) -> None:
         """Let the engine load its model; returns before it is loaded (`wait_ready`)."""
-        await self._client.start()
-        self._supervisor.start(self._client)
+        await self._link.start(self._on_step, self._on_end, self.abort)
 
     async def wait_ready(self) -> dict[str, float]:
         """Wait for the model. Returns start-up seconds by phase; raises EngineDeadError."""
-        assert self._client.ready is not None
-        return await asyncio.shield(self._client.ready)
+        return await self._link.wait_ready()
 
     @property
     def startup_seconds(self) -> dict[str, float]:
         """How long each phase of starting took, and all (`total`); empty until it is ready."""
-        ready = self._client.ready
-        return ready.result() if self._client.is_loaded and ready is not None else {}
+        return self._link.startup_seconds
 
     @property
     def num_blocks(self) -> int:
         """KV blocks that requests can hold; an estimate until the engine is ready."""
-        return self._client.num_blocks
+        return self._link.num_blocks
 
     @property
     def resident_bytes(self) -> int:
         """Memory that the engine's process occupies; 0 if it is gone."""
-        return self._client.resident_bytes
+        return self._link.resident_bytes
 
     async def stop(self) -> None:
-        """End every open request and the engine process."""
-        self._supervisor.stop()
+        """End every open request, and let go of the engine."""
         self._end_all(EngineDeadError("the server is shutting down"))
-        await self._client.stop()
+        await self._link.stop()
         self._forms.stop()
 
     async def stats(self, timeout_s: float) -> EngineStats:
         """Live state of queues and blocks. Raises EngineDeadError without an answer in time."""
-        return await self._client.stats(timeout_s)
+        answer = await self._link.ask(GetStats, timeout_s)
+        assert isinstance(answer, EngineStats)
+        return answer
 
     async def reset_prefix_cache(self) -> int:
         """Forget all cached prefixes. Returns how many blocks had some; raises EngineDeadError."""
-        return await self._client.reset_prefix_cache()
+        answer = await self._link.ask(ResetPrefixCache, ANSWER_TIMEOUT_S)
+        assert isinstance(answer, PrefixCacheReset)
+        return answer.num_blocks
 
     async def frame(self, since: int) -> Frame:
         """What blocks and requests do; `since` is the last frame's version, or 0.
 
         Raises EngineDeadError without an answer.
         """
-        return await self._client.frame(since)
+        answer = await self._link.ask(lambda ticket: GetFrame(since, ticket), ANSWER_TIMEOUT_S)
+        assert isinstance(answer, Frame)
+        return answer
 
     async def block(self, block_id: int, *, with_tokens: bool) -> BlockDetail:
         """Who holds a block. Raises NotFoundError if there is none of this number, EngineDeadError.
@@ -164,7 +161,11 @@ class AsyncEngine:
         num_blocks = self.num_blocks
         if not 1 <= block_id <= num_blocks:
             raise NotFoundError(f"There is no block {block_id}: blocks are 1 to {num_blocks}.")
-        return await self._client.block(block_id, with_tokens=with_tokens)
+        answer = await self._link.ask(
+            lambda ticket: GetBlock(block_id, with_tokens, ticket), ANSWER_TIMEOUT_S
+        )
+        assert isinstance(answer, BlockDetail)
+        return answer
 
     def config_values(self) -> dict[str, Any]:
         """The engine's configuration, to be shown."""
@@ -172,17 +173,24 @@ class AsyncEngine:
 
     @property
     def num_open(self) -> int:
-        """Choices that wait or run."""
-        return len(self._open)
+        """Choices that wait or run, of all front ends."""
+        return self._link.num_open
 
     def close(self) -> None:
         """Take no more requests: `generate` raises EngineDeadError from now on."""
         self._is_closed = True
 
-    def abort(self, public_ids: Collection[str] | None, reason: str) -> int:
-        """End the requests of these ids, or all; what there is of them is their last output.
+    async def abort_everywhere(self, public_ids: Collection[str] | None, reason: str) -> int:
+        """`abort`, of all front ends. Raises EngineDeadError if one of them does not answer."""
+        here = self.abort(public_ids, reason)
+        ids = None if public_ids is None else tuple(public_ids)
+        return here + await self._link.abort_elsewhere(ids, reason)
 
-        `reason` is for the metrics. Returns how many choices that were.
+    def abort(self, public_ids: Collection[str] | None, reason: str) -> int:
+        """End this front end's requests of these ids, or all.
+
+        What there is of them is their last output; `reason` is for the metrics. Returns how many
+        choices that were.
         """
         chosen = [
             choice
@@ -193,7 +201,7 @@ class AsyncEngine:
         return len(chosen)
 
     def _abort(self, choices: list[OpenChoice], reason: str) -> None:
-        self._client.cancel([choice.submit.request_id for choice in choices])
+        self._link.cancel([choice.submit.request_id for choice in choices])
         for choice in choices:
             request_id = choice.submit.request_id
             last = choice.delta or SequenceDelta(request_id)
@@ -235,7 +243,7 @@ class AsyncEngine:
         """
         if self._is_closed:
             raise NotReadyError("the server is shutting down")
-        if not (self._client.is_loaded or self._supervisor.is_restarting):
+        if not self._link.takes_requests:
             raise NotReadyError("the engine is not ready")
         self._waiting.check(len(self._open), prompts)
 
@@ -267,7 +275,7 @@ class AsyncEngine:
         inbox = OutputInbox()
         opened: list[OpenChoice] = []
         for i, (token_ids, one) in enumerate(zip(prompts, params, strict=True)):
-            submits = make_sequences(
+            sequences = make_sequences(
                 request_id if len(prompts) == 1 else f"{request_id}.{i}",
                 token_ids,
                 one,
@@ -280,15 +288,15 @@ class AsyncEngine:
                 origin=origin,
                 prompt_tokens=len(token_ids),
                 arrived_at=arrived_at,
-                num_open=len(submits),
+                num_open=len(sequences),
             )
-            opened += open_choices(prompt, submits, self.tokenizer, inbox, first=len(opened))
-        self._quarantine.check(choice.submit for choice in opened)
+            opened += open_choices(prompt, sequences, self.tokenizer, inbox, first=len(opened))
+        submits = [choice.submit for choice in opened]
+        self._link.check(submits)
         for choice in opened:
             self._waiting.enter(choice, deadline)
-        if not self._supervisor.is_restarting:
-            self._replay.submit(opened)
         self._open.add(opened)
+        self._link.submit(submits)
         for listener in self.listeners:
             for one in params:
                 listener.on_request(one.n)
@@ -300,7 +308,7 @@ class AsyncEngine:
         if not left:
             return
         ids = [choice.submit.request_id for choice in left]
-        self._client.cancel(ids)
+        self._link.cancel(ids)
         for choice in left:
             self._close(choice, "abort", abort_reason="client_gone")
         logger.info("%s: cancelled", ", ".join(ids))
@@ -308,20 +316,14 @@ class AsyncEngine:
     def _expire(self, choice: OpenChoice, reason: str) -> None:
         """A choice has waited, or taken, too long."""
         request_id = choice.submit.request_id
-        if reason == DEADLINE and choice.token_ids:
+        if reason == DEADLINE and choice.assembler.num_output_tokens:
             self._abort([choice], reason)
             return
-        self._client.cancel([request_id])
+        self._link.cancel([request_id])
         self._fail(choice, self._waiting.explain(reason), "abort", reason)
         logger.info("%s: given up (%s)", request_id, reason)
 
-    def _send(self, choices: list[OpenChoice]) -> None:
-        if self.is_ready:  # else they are submitted when there is an engine again
-            self._client.submit([choice.to_submit() for choice in choices])
-
     def _on_step(self, result: StepResult) -> None:
-        self._last_step_at = time.monotonic()
-        self._supervisor.note_progress()
         if result.step_seconds > 0.0:
             for listener in self.listeners:
                 listener.on_step(result)
@@ -344,21 +346,19 @@ class AsyncEngine:
                 self._fail(choice, RequestFailedError(delta.error))
             return
         if delta.token_ids:
-            choice.token_ids.extend(delta.token_ids)
-            self._replay.note_tokens(choice, len(delta.token_ids))
             self._open.note_tokens(choice, delta, at)
         try:
             output = choice.assembler.push(delta)
         except Exception as error:
             logger.exception("%s: assembling its text failed", delta.request_id)
-            self._client.cancel([delta.request_id])
+            self._link.cancel([delta.request_id])
             self._fail(choice, RequestFailedError(f"internal error: {type(error).__name__}"))
             return
         if output is None:
             return
         if output.finish_reason is not None:
             if delta.finish_reason is None:  # a stop string: the engine does not know
-                self._client.cancel([delta.request_id])
+                self._link.cancel([delta.request_id])
             self._close(choice, output.finish_reason, abort_reason)
         choice.inbox.put_nowait(output)
 
@@ -376,31 +376,9 @@ class AsyncEngine:
     def _close(self, choice: OpenChoice, reason: str, abort_reason: str | None = None) -> None:
         self._open.close(choice, reason, abort_reason)
         self._waiting.leave(choice)
-        self._replay.note_end(choice)
-
-    def _on_lost(self, death: Death) -> None:
-        """An engine is gone; another one will go on with what is open."""
-        tried = self._client.tried_ids
-        guilty = self._replay.note_death(self._open, tried, was_killed=death.was_killed)
-        logger.warning(
-            "%d choices wait for another engine; on trial in the last step: %s",
-            len(self._open),
-            ", ".join(sorted(tried)) or "none",
-        )
-        for choice in guilty:
-            request_id = choice.submit.request_id
-            logger.error("%s: ended: %d engines died of it", request_id, choice.num_deaths)
-            self._quarantine.add(choice.submit)
-            error = RequestFailedError("This request made the engine fail several times.")
-            self._fail(choice, error)
-
-    def _on_back(self) -> None:
-        self._last_step_at = time.monotonic()
-        self._replay.begin(self._open)
 
     def _on_end(self, reason: str) -> None:
         """There will be no engine any more."""
-        logger.error("the engine is dead: %s", reason)
         self._end_all(EngineDeadError(reason))
         self._tell_death(reason)
 

@@ -1,7 +1,10 @@
 """What crosses between a front end and the engine process: msgspec structs in MessagePack.
 
-Instants are seconds of the system-wide monotonic clock, so that both processes can subtract them.
+Between them may stand a hub, which speaks the engine's part to several front ends. Instants are
+seconds of the system-wide monotonic clock, so that all processes can subtract them.
 """
+
+from collections.abc import Callable
 
 import msgspec
 
@@ -67,12 +70,33 @@ class GetBlock(msgspec.Struct, frozen=True, tag="get_block"):
     ticket: int
 
 
+class AbortOpen(msgspec.Struct, frozen=True, tag="abort"):
+    """End the requests of these ids, or all, wherever they came in; the answer is a NumAborted.
+
+    A front end asks the hub, and the hub all others.
+    """
+
+    public_ids: tuple[str, ...] | None
+    reason: str
+    ticket: int
+
+
+class NumAborted(msgspec.Struct, frozen=True, tag="aborted"):
+    """So many choices were ended."""
+
+    num_choices: int
+    ticket: int
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """End the engine process."""
 
 
-Question = GetStats | ResetPrefixCache | GetFrame | GetBlock
-ToEngine = Hello | Submit | Cancel | Question | Shutdown
+Question = GetStats | ResetPrefixCache | GetFrame | GetBlock | AbortOpen
+Asking = Callable[[int], Question]
+"""Makes a question with the ticket by which its answer is known."""
+
+ToEngine = Hello | Submit | Cancel | Question | NumAborted | Shutdown
 
 
 class TokenScore(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -230,5 +254,23 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
 
 
-Answer = EngineStats | PrefixCacheReset | Frame | BlockDetail
-FromEngine = StepResult | Answer | Ready | Failed
+class EngineStatus(msgspec.Struct, frozen=True, tag="status"):
+    """What the hub tells its front ends of the engine, now and then and at every change.
+
+    `end` says why there will be no engine any more.
+    """
+
+    is_ready: bool
+    is_loaded: bool
+    is_restarting: bool
+    num_restarts: int
+    num_open: int  # sequences of all front ends
+    num_blocks: int
+    last_step_age_s: float
+    resident_bytes: int
+    startup_seconds: dict[str, float]
+    end: str | None = None
+
+
+Answer = EngineStats | PrefixCacheReset | Frame | BlockDetail | NumAborted
+FromEngine = StepResult | Answer | Ready | Failed | EngineStatus | AbortOpen

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import msgspec
-
 from .assembler import OutputAssembler
 from .messages import SequenceDelta, Submit
 from .output_inbox import OutputInbox
@@ -48,19 +46,9 @@ class OpenChoice:
     delta: SequenceDelta | None = None  # the newest
     first_token_at: float | None = None
     last_token_at: float | None = None
-    token_ids: list[int] = field(default_factory=list)  # all that came of it
-    num_trial_tokens: int = 0  # that came from the present engine, as far as they count
-    num_deaths: int = 0  # engines that died while they tried it, one after the other
     is_waiting: bool = False  # for its first step
     timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
     is_closed: bool = False
-
-    def to_submit(self) -> Submit:
-        """What an engine must know to go on after the tokens that came already."""
-        if not self.token_ids:
-            return self.submit
-        params = msgspec.structs.replace(self.submit.params, prompt_logprobs=None)  # told already
-        return msgspec.structs.replace(self.submit, params=params, output_token_ids=self.token_ids)
 
     def finished(
         self, request_id: str, finish_reason: str, abort_reason: str | None, ended_at: float

@@ -9,11 +9,10 @@ from .telemetry import TelemetryListener
 
 
 class OpenChoices:
-    """The choices by their engine ids. `busy_since`: since when there are any (monotonic)."""
+    """The choices by their engine ids."""
 
     def __init__(self) -> None:
         self.listeners: list[TelemetryListener] = []
-        self.busy_since: float | None = None
         self._choices: dict[str, OpenChoice] = {}
 
     def __len__(self) -> int:
@@ -29,7 +28,6 @@ class OpenChoices:
 
     def add(self, choices: list[OpenChoice]) -> None:
         """They are under way from now on."""
-        self.busy_since = self.busy_since or time.monotonic()
         self._choices.update((choice.submit.request_id, choice) for choice in choices)
 
     def note_tokens(self, choice: OpenChoice, delta: SequenceDelta, at: float) -> None:
@@ -49,8 +47,6 @@ class OpenChoices:
         request_id = choice.submit.request_id
         del self._choices[request_id]
         choice.is_closed = True
-        if not self._choices:
-            self.busy_since = None
         finished = choice.finished(request_id, reason, abort_reason, time.monotonic())
         whole = choice.prompt.close_one(finished.generation_tokens)
         for listener in self.listeners:

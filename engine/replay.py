@@ -1,7 +1,7 @@
-"""What becomes of open choices when an engine has died: who goes on, in which order, and who not.
+"""What becomes of open sequences when an engine died: who goes on, in which order, and who not.
 
-A choice is on trial until it has got its first tokens from an engine; if the engine dies in a step
-that computes it, it is suspected. After a restart those beyond suspicion are submitted at once;
+A sequence is on trial until it has got its first tokens from an engine; if the engine dies in a
+step that computes it, it is suspected. After a restart those beyond suspicion are submitted at once;
 suspects follow one at a time, each when the one before has passed, so that the next death tells
 whose fault it was. Whoever is suspected too often in a row is ended, and the like of it refused.
 """
@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 
 from .errors import BadRequestError
+from .kept_sequence import KeptSequence
 from .messages import Submit
-from .open_choice import OpenChoice
 from .trials import TRIAL_TOKENS
 
 MOST_DEATHS = 2
@@ -54,28 +54,28 @@ def content_hash(submit: Submit) -> bytes:
 
 
 class Replay:
-    """Decides, after each death, which of the open choices are submitted when.
+    """Decides, after each death, which of the open sequences are submitted when.
 
-    `send` hands choices to the engine.
+    `send` hands sequences to the engine.
     """
 
-    def __init__(self, send: Callable[[list[OpenChoice]], None]) -> None:
+    def __init__(self, send: Callable[[list[KeptSequence]], None]) -> None:
         self._send = send
-        self._suspects: deque[OpenChoice] = deque()
-        self._held: list[OpenChoice] = []  # came while a suspect was on trial
-        self._on_trial: OpenChoice | None = None
+        self._suspects: deque[KeptSequence] = deque()
+        self._held: list[KeptSequence] = []  # came while a suspect was on trial
+        self._on_trial: KeptSequence | None = None
 
-    def submit(self, choices: list[OpenChoice]) -> None:
-        """New choices, for an engine that is there: at once, or when nobody is suspected."""
+    def submit(self, sequences: list[KeptSequence]) -> None:
+        """New sequences, for an engine that is there: at once, or when nobody is suspected."""
         if self._on_trial is not None:
-            self._held += choices
+            self._held += sequences
         else:
-            self._send(choices)
+            self._send(sequences)
 
     def note_death(
-        self, choices: Iterable[OpenChoice], tried: Collection[str], *, was_killed: bool
-    ) -> list[OpenChoice]:
-        """An engine died in a step with the choices of these ids on trial.
+        self, sequences: Iterable[KeptSequence], tried: Collection[str], *, was_killed: bool
+    ) -> list[KeptSequence]:
+        """An engine died in a step with the sequences of these ids on trial.
 
         Returns those that have been suspected too often.
         """
@@ -84,44 +84,44 @@ class Replay:
         self._on_trial = None
         limit = MOST_KILLINGS if was_killed else MOST_DEATHS
         guilty = []
-        for choice in choices:
-            if choice.submit.request_id in tried:
-                choice.num_deaths += 1
-                if choice.num_deaths >= limit:
-                    guilty.append(choice)
+        for sequence in sequences:
+            if sequence.submit.request_id in tried:
+                sequence.num_deaths += 1
+                if sequence.num_deaths >= limit:
+                    guilty.append(sequence)
         return guilty
 
-    def begin(self, choices: Iterable[OpenChoice]) -> None:
+    def begin(self, sequences: Iterable[KeptSequence]) -> None:
         """An engine is there again: submit what is open."""
-        choices = list(choices)
-        for choice in choices:
-            choice.num_trial_tokens = 0
-        clean = [choice for choice in choices if choice.num_deaths == 0]
-        suspects = [choice for choice in choices if choice.num_deaths > 0]
-        self._suspects.extend(sorted(suspects, key=lambda choice: choice.num_deaths))
+        sequences = list(sequences)
+        for sequence in sequences:
+            sequence.num_trial_tokens = 0
+        clean = [sequence for sequence in sequences if sequence.num_deaths == 0]
+        suspects = [sequence for sequence in sequences if sequence.num_deaths > 0]
+        self._suspects.extend(sorted(suspects, key=lambda sequence: sequence.num_deaths))
         if clean:
             self._send(clean)
         self._try_next()
 
-    def note_tokens(self, choice: OpenChoice, num_tokens: int) -> None:
-        """A choice got tokens: with enough of them it has not made the engine die."""
-        choice.num_trial_tokens += num_tokens
-        if choice.num_trial_tokens >= TRIAL_TOKENS:
-            self.note_end(choice)
+    def note_tokens(self, sequence: KeptSequence, num_tokens: int) -> None:
+        """A sequence got tokens: with enough of them it has not made the engine die."""
+        sequence.num_trial_tokens += num_tokens
+        if sequence.num_trial_tokens >= TRIAL_TOKENS:
+            self.note_end(sequence)
 
-    def note_end(self, choice: OpenChoice) -> None:
-        """A choice has passed, or it is closed."""
-        choice.num_deaths = 0
-        if choice is self._on_trial:
+    def note_end(self, sequence: KeptSequence) -> None:
+        """A sequence has passed, or it is closed."""
+        sequence.num_deaths = 0
+        if sequence is self._on_trial:
             self._try_next()
 
     def _try_next(self) -> None:
         self._on_trial = None
         while self._suspects:
-            choice = self._suspects.popleft()
-            if not choice.is_closed:
-                self._on_trial = choice
-                self._send([choice])
+            sequence = self._suspects.popleft()
+            if not sequence.is_closed:
+                self._on_trial = sequence
+                self._send([sequence])
                 return
         held, self._held = [one for one in self._held if not one.is_closed], []
         if held:

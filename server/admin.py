@@ -80,4 +80,4 @@ async def abort_requests(body: AbortBody, service: ServiceOfApp) -> Aborted:
         raise BadRequestError('Give either `request_ids` or `"all": true`.', "request_ids")
     given = body.request_ids or ()
     ids = None if body.all else {prefix + one for one in given for prefix in _ID_PREFIXES}
-    return Aborted(aborted=service.engine.abort(ids, "operator"))
+    return Aborted(aborted=await service.engine.abort_everywhere(ids, "operator"))

@@ -1,23 +1,19 @@
 """Who is submitted when after an engine's death, and who not again."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from octavo.engine.errors import BadRequestError
 from octavo.engine.flight_recorder import SIZE, FlightRecorder
+from octavo.engine.kept_sequence import KeptSequence
 from octavo.engine.messages import Submit
-from octavo.engine.open_choice import OpenChoice
 from octavo.engine.replay import MOST_QUARANTINED, Quarantine, Replay
 from octavo.engine.sampling_params import SamplingParams
 
 
-def choice(name: str, prompt: int = 1) -> OpenChoice:
-    submit = Submit(name, [prompt], SamplingParams(), max_tokens=9, seed=1)
-    unused: Any = SimpleNamespace()
-    return OpenChoice(unused, submit, unused, unused)
+def sequence(name: str, prompt: int = 1) -> KeptSequence:
+    return KeptSequence(Submit(name, [prompt], SamplingParams(), max_tokens=9, seed=1))
 
 
 class Engine:
@@ -26,7 +22,7 @@ class Engine:
     def __init__(self) -> None:
         self.parcels: list[list[str]] = []
         self.replay = Replay(
-            lambda choices: self.parcels.append([c.submit.request_id for c in choices])
+            lambda sequences: self.parcels.append([c.submit.request_id for c in sequences])
         )
 
 
@@ -36,16 +32,16 @@ def engine() -> Engine:
 
 
 def test_nobody_suspected_all_go_on_at_once(engine: Engine) -> None:
-    choices = [choice(name) for name in "abc"]
-    assert engine.replay.note_death(choices, set(), was_killed=True) == []
-    engine.replay.begin(choices)
+    sequences = [sequence(name) for name in "abc"]
+    assert engine.replay.note_death(sequences, set(), was_killed=True) == []
+    engine.replay.begin(sequences)
     assert engine.parcels == [["a", "b", "c"]]
 
 
 def test_suspects_follow_one_at_a_time_when_the_one_before_has_passed(engine: Engine) -> None:
-    a, b, c, _ = choices = [choice(name) for name in "abcd"]
-    engine.replay.note_death(choices, {"b", "c"}, was_killed=True)
-    engine.replay.begin(choices)
+    a, b, c, _ = sequences = [sequence(name) for name in "abcd"]
+    engine.replay.note_death(sequences, {"b", "c"}, was_killed=True)
+    engine.replay.begin(sequences)
     assert engine.parcels == [["a", "d"], ["b"]]
     engine.replay.note_tokens(b, 1)
     engine.replay.note_tokens(a, 5)
@@ -58,21 +54,21 @@ def test_suspects_follow_one_at_a_time_when_the_one_before_has_passed(engine: En
 
 
 def test_who_comes_during_a_trial_waits_for_its_end(engine: Engine) -> None:
-    a, late = choice("a"), choice("late")
+    a, late = sequence("a"), sequence("late")
     engine.replay.note_death([a], {"a"}, was_killed=False)
     engine.replay.begin([a])
     engine.replay.submit([late])
     assert engine.parcels == [["a"]]
     engine.replay.note_tokens(a, 2)
     assert engine.parcels == [["a"], ["late"]]
-    engine.replay.submit([choice("later")])
+    engine.replay.submit([sequence("later")])
     assert engine.parcels[2:] == [["later"]]
 
 
 def test_who_leaves_during_its_trial_or_before_it_makes_room(engine: Engine) -> None:
-    a, b, _ = choices = [choice(name) for name in "abc"]
-    engine.replay.note_death(choices, {"a", "b", "c"}, was_killed=False)
-    engine.replay.begin(choices)
+    a, b, _ = sequences = [sequence(name) for name in "abc"]
+    engine.replay.note_death(sequences, {"a", "b", "c"}, was_killed=False)
+    engine.replay.begin(sequences)
     b.is_closed = True
     engine.replay.note_end(b)
     a.is_closed = True
@@ -82,7 +78,7 @@ def test_who_leaves_during_its_trial_or_before_it_makes_room(engine: Engine) -> 
 
 @pytest.mark.parametrize(("was_killed", "limit"), [(False, 2), (True, 3)])
 def test_guilty_is_who_dies_so_often_in_a_row(engine: Engine, was_killed: bool, limit: int) -> None:
-    a = choice("a")
+    a = sequence("a")
     for _ in range(limit - 1):
         assert engine.replay.note_death([a], {"a"}, was_killed=was_killed) == []
         engine.replay.begin([a])
@@ -94,7 +90,7 @@ def test_guilty_is_who_dies_so_often_in_a_row(engine: Engine, was_killed: bool, 
 
 
 def test_a_new_engine_counts_tokens_anew(engine: Engine) -> None:
-    a = choice("a")
+    a = sequence("a")
     engine.replay.note_tokens(a, 1)
     engine.replay.note_death([a], {"a"}, was_killed=False)
     engine.replay.begin([a])
@@ -104,19 +100,19 @@ def test_a_new_engine_counts_tokens_anew(engine: Engine) -> None:
 
 def test_quarantine_knows_content_and_no_name_or_seed() -> None:
     quarantine = Quarantine()
-    quarantine.add(choice("a", prompt=5).submit)
+    quarantine.add(sequence("a", prompt=5).submit)
     again = Submit("b", [5], SamplingParams(seed=7), max_tokens=9, seed=77, priority=3)
     with pytest.raises(BadRequestError, match="not taken again"):
-        quarantine.check([choice("c", prompt=6).submit, again])
-    quarantine.check([choice("a", prompt=6).submit])
+        quarantine.check([sequence("c", prompt=6).submit, again])
+    quarantine.check([sequence("a", prompt=6).submit])
     for number in range(MOST_QUARANTINED):
-        quarantine.add(choice("a", prompt=1000 + number).submit)
+        quarantine.add(sequence("a", prompt=1000 + number).submit)
     assert len(quarantine) == MOST_QUARANTINED
     quarantine.check([again])  # the oldest is forgotten
 
 
 def test_what_is_submitted_again_has_the_tokens_that_came() -> None:
-    one = choice("a")
+    one = sequence("a")
     assert one.to_submit() is one.submit
     one.token_ids += [4, 5]
     assert one.to_submit().output_token_ids == [4, 5]

@@ -1,0 +1,195 @@
+"""An engine that is always there: what died is started again, and its sequences go on."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from .client import Death, EngineClient
+from .engine_link import AbortHere
+from .kept_sequence import KeptSequence
+from .launch import EngineProcess
+from .messages import Answer, Asking, SequenceDelta, StepResult, Submit
+from .plan import EngineConfig
+from .replay import Quarantine, Replay
+from .supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+
+class EngineKeeper:
+    """The engine's one owner, an `EngineLink`. It keeps what every sequence needs to be replayed.
+
+    An engine that has work and ends no step for `timeout_s` is taken for hung.
+    """
+
+    def __init__(self, process: EngineProcess, config: EngineConfig, timeout_s: float) -> None:
+        self._kept: dict[str, KeptSequence] = {}
+        self._busy_since: float | None = None
+        self._last_step_at = time.monotonic()
+        self._on_step: Callable[[StepResult], None]
+        self._tell_end: Callable[[str], None]
+        self._replay = Replay(self._send)
+        self._quarantine = Quarantine()
+        self._supervisor = Supervisor(
+            timeout_s, lambda: self.last_step_age_s, self._on_lost, self._on_back, self._on_end
+        )
+        self._client = EngineClient(process, config, self._take, self._supervisor.note_death)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether sequences can be computed now."""
+        return self._client.is_ready
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the present process once said that its model is loaded."""
+        return self._client.is_loaded
+
+    @property
+    def is_restarting(self) -> bool:
+        """Whether a lost engine is being replaced."""
+        return self._supervisor.is_restarting
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether sequences can be handed over: while a lost engine is replaced they wait."""
+        return self.is_loaded or self.is_restarting
+
+    @property
+    def num_restarts(self) -> int:
+        """Engines that were started because the one before was lost."""
+        return self._supervisor.num_restarts
+
+    @property
+    def num_open(self) -> int:
+        """Sequences that wait or run."""
+        return len(self._kept)
+
+    @property
+    def num_blocks(self) -> int:
+        """KV blocks that sequences can hold; an estimate until the engine is ready."""
+        return self._client.num_blocks
+
+    @property
+    def last_step_age_s(self) -> float:
+        """Seconds that open work has waited for a step to finish; 0 when there is none."""
+        if self._busy_since is None:
+            return 0.0
+        return time.monotonic() - max(self._last_step_at, self._busy_since)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that the engine's process occupies; 0 if it is gone."""
+        return self._client.resident_bytes
+
+    @property
+    def startup_seconds(self) -> dict[str, float]:
+        """How long each phase of starting took, and all (`total`); empty until it is ready."""
+        ready = self._client.ready
+        return ready.result() if self.is_loaded and ready is not None else {}
+
+    async def start(
+        self,
+        on_step: Callable[[StepResult], None],
+        on_end: Callable[[str], None],
+        abort_here: AbortHere | None = None,
+    ) -> None:
+        """Let the engine load its model, and return before it has."""
+        self._on_step, self._tell_end = on_step, on_end
+        await self._client.start()
+        self._supervisor.start(self._client)
+
+    async def wait_ready(self) -> dict[str, float]:
+        """Wait for the model. Returns `startup_seconds`; raises EngineDeadError."""
+        assert self._client.ready is not None
+        return await asyncio.shield(self._client.ready)
+
+    async def stop(self) -> None:
+        """End the engine's process."""
+        self._supervisor.stop()
+        await self._client.stop()
+
+    def check(self, submits: list[Submit]) -> None:
+        """Raise BadRequestError if one of them is known to make engines die."""
+        self._quarantine.check(submits)
+
+    def submit(self, submits: list[Submit]) -> None:
+        """Compute these sequences, now or when there is an engine again."""
+        sequences = [KeptSequence(submit) for submit in submits]
+        self._busy_since = self._busy_since or time.monotonic()
+        self._kept.update((one.submit.request_id, one) for one in sequences)
+        if not self.is_restarting:
+            self._replay.submit(sequences)
+
+    def cancel(self, request_ids: list[str]) -> None:
+        """Stop sequences within one step; nothing comes of them any more."""
+        self._client.cancel(request_ids)
+        for request_id in request_ids:
+            self._close(request_id)
+
+    async def ask(self, asking: Asking, timeout_s: float) -> Answer:
+        """The answer, after the present step. Raises EngineDeadError without one in time."""
+        return await self._client.ask(asking, timeout_s)
+
+    async def abort_elsewhere(self, public_ids: tuple[str, ...] | None, reason: str) -> int:
+        """There is no other front end."""
+        return 0
+
+    def _send(self, sequences: list[KeptSequence]) -> None:
+        if self.is_ready:  # else they are submitted when there is an engine again
+            self._client.submit([one.to_submit() for one in sequences])
+
+    def _take(self, result: StepResult) -> None:
+        self._last_step_at = time.monotonic()
+        self._supervisor.note_progress()
+        known = [delta for delta in result.deltas if delta.request_id in self._kept]
+        if len(known) < len(result.deltas):  # some were cancelled while the step ran
+            result = msgspec.structs.replace(result, deltas=tuple(known))
+        for delta in known:
+            sequence = self._kept[delta.request_id]
+            if delta.token_ids:
+                sequence.token_ids.extend(delta.token_ids)
+                self._replay.note_tokens(sequence, len(delta.token_ids))
+            if delta.finish_reason is not None:
+                self._close(delta.request_id)
+        self._on_step(result)
+
+    def _close(self, request_id: str) -> None:
+        sequence = self._kept.pop(request_id, None)
+        if sequence is None:
+            return
+        if not self._kept:
+            self._busy_since = None
+        sequence.is_closed = True
+        self._replay.note_end(sequence)
+
+    def _on_lost(self, death: Death) -> None:
+        """An engine is gone; another one will go on with what is open."""
+        tried = self._client.tried_ids
+        guilty = self._replay.note_death(
+            list(self._kept.values()), tried, was_killed=death.was_killed
+        )
+        logger.warning(
+            "%d choices wait for another engine; on trial in the last step: %s",
+            len(self._kept),
+            ", ".join(sorted(tried)) or "none",
+        )
+        for sequence in guilty:
+            request_id = sequence.submit.request_id
+            logger.error("%s: ended: %d engines died of it", request_id, sequence.num_deaths)
+            self._quarantine.add(sequence.submit)
+            self._close(request_id)
+            reason = "This request made the engine fail several times."
+            end = SequenceDelta(request_id, finish_reason="error", error=reason)
+            self._on_step(StepResult((end,), finished_at=time.monotonic(), step_seconds=0.0))
+
+    def _on_back(self) -> None:
+        self._last_step_at = time.monotonic()
+        self._replay.begin(list(self._kept.values()))
+
+    def _on_end(self, reason: str) -> None:
+        logger.error("the engine is dead: %s", reason)
+        self._tell_end(reason)
