@@ -41,6 +41,7 @@ SERVER_ONLY = frozenset(
         "kv_cache_metrics",
         "kv_cache_metrics_sample",
         "otlp_traces_endpoint",
+        "api_server_count",
         "drain_timeout",
         "engine_timeout",
         "api_key_file",

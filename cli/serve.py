@@ -4,29 +4,24 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import socket
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from ..engine.async_engine import AsyncEngine
-from ..engine.build import PlannedModel, describe_model, load_tokenizer, plan_model
-from ..engine.errors import ConfigurationError, EngineDeadError
+from ..engine.build import PlannedModel, plan_model
 from ..engine.keeper import EngineKeeper
 from ..engine.launch import EngineProcess
 from ..engine.logs import configure_logging
 from ..engine.settings import Settings, unknown_variables
-from .reloading import ReloadSignal
+from .announcements import announce_end, announce_ready
+from .event_loop import run
+from .front_end import FrontEnd
+from .listening import listen, listen_together
 from .signals import StopSignals
-from .tls import Certificate, certificate_of
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
+from .tls import certificate_of
 
 logger = logging.getLogger("octavo")
 
-CLOSING_TIMEOUT_S = 2  # for connections that are open when every answer is written
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -69,114 +64,30 @@ def run_server(settings: Settings, process: EngineProcess) -> int:
     else:
         logger.info("memory plan: %s", dict(planned.plan.rows()))
     certificate = certificate_of(settings)
-    listener = _listen(settings.host, settings.port)
-    try:
-        import uvloop
-    except ImportError:
-        run = asyncio.run
-    else:
-        run = uvloop.run
-    return run(_serve(settings, planned, process, listener, certificate))
+    if settings.api_server_count > 1:
+        from .serve_shared import serve_shared
+
+        listeners = listen_together(settings.host, settings.port, settings.api_server_count)
+        return run(serve_shared(settings, planned, process, listeners))
+    listener = listen(settings.host, settings.port)
+    return run(_serve(FrontEnd(settings, planned, listener, certificate), process))
 
 
-async def _serve(
-    settings: Settings,
-    planned: PlannedModel,
-    process: EngineProcess,
-    listener: socket.socket,
-    certificate: Certificate | None,
-) -> int:
-    signals = StopSignals(process)
+async def _serve(front_end: FrontEnd, process: EngineProcess) -> int:
+    signals = StopSignals(process.discard)
     stopped = asyncio.create_task(signals.wait())
-    reloads = ReloadSignal() if settings.has_secret_files else None
-    death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    # The engine process loads weights while this one builds tokenizer and app, on a thread, so that
-    # a signal is heard meanwhile.
-    info = describe_model(planned, settings)
+    settings, planned = front_end.settings, front_end.planned
     keeper = EngineKeeper(process, planned.config, settings.engine_timeout)
-    engine = AsyncEngine(keeper, settings, planned.config, info, death.set_result)
-    await engine.start()
+    serving = asyncio.Event()
+    announcer = asyncio.create_task(
+        announce_ready(serving.wait(), keeper, settings, planned, front_end.listener)
+    )
     try:
-        making = asyncio.create_task(asyncio.to_thread(_make_app, engine, planned, settings))
-        await _first_of(making, stopped)
-        if not making.done():
-            logger.info("stopped while it was loading")
-            return 0
-        app = making.result()
-        if reloads is not None:
-            reloads.add(app.state.keys.reload)
-            if certificate is not None:
-                reloads.add(certificate.reload)
-        from .http_server import HttpServer
-
-        tls, scheme = (certificate.context, "https") if certificate else (None, "http")
-        server = HttpServer(app, listener, CLOSING_TIMEOUT_S, tls)
-        announcer = asyncio.create_task(_announce(engine, listener, scheme))
-        await _first_of(stopped, death, server.ended)
-        if stopped.done() and not death.done():
-            drain = asyncio.create_task(app.state.drain.run(engine, settings.drain_timeout))
-            await _first_of(drain, death)
-            if drain.done():
-                drain.result()
-        app.state.drain.finish()
-        ended_by_itself = server.ended.done()
-        await server.stop()
-        announcer.cancel()
+        why = await front_end.run(keeper, stopped, serving.set)
     finally:
+        announcer.cancel()
         stopped.cancel()
-        await engine.stop()
-    if death.done() or ended_by_itself:
-        logger.error("stopped: %s", death.result() if death.done() else "the HTTP server ended")
-        return 1
-    logger.info("stopped")
-    return 0
-
-
-def _make_app(engine: AsyncEngine, planned: PlannedModel, settings: Settings) -> "FastAPI":
-    engine.tokenizer = load_tokenizer(planned, settings)
-    from ..server.app import create_app
-
-    return create_app(engine, settings)
-
-
-async def _first_of(*futures: asyncio.Future[Any]) -> None:
-    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _announce(engine: AsyncEngine, listener: socket.socket, scheme: str) -> None:
-    try:
-        phases = await engine.wait_ready()
-    except EngineDeadError:
-        return  # `on_death` has told
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    logger.info(
-        "start-up: %s", ", ".join(f"{name} {spent:.2f} s" for name, spent in phases.items())
-    )
-    logger.info(
-        "ready: %s at %s://%s:%d/v1 after %.1f s",
-        engine.info.served_names[0],
-        scheme,
-        shown,
-        port,
-        phases["total"],
-    )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Bind before loading anything, so that a taken port is known at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
-        ) from None
-    listener.set_inheritable(False)
-    return listener
+    return announce_end(why)
 
 
 def _plan_table(planned: PlannedModel) -> Table:

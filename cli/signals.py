@@ -6,8 +6,7 @@ import os
 import signal
 import sys
 import time
-
-from ..engine.launch import EngineProcess
+from collections.abc import Callable
 
 logger = logging.getLogger("octavo")
 
@@ -24,10 +23,13 @@ def leave_at_signals() -> None:
 
 
 class StopSignals:
-    """Takes SIGINT and SIGTERM from now on. Make it inside the running event loop."""
+    """Takes SIGINT and SIGTERM from now on. Make it inside the running event loop.
 
-    def __init__(self, process: EngineProcess) -> None:
-        self._process = process
+    `discard` gives back what must not outlive us, when a second signal ends us at once.
+    """
+
+    def __init__(self, discard: Callable[[], None]) -> None:
+        self._discard = discard
         self._first = asyncio.Event()
         self._first_at = 0.0
         loop = asyncio.get_running_loop()
@@ -47,6 +49,6 @@ class StopSignals:
         elif now - self._first_at > SAME_SIGNAL_S:
             logger.warning("%s again: ended at once", number.name)
             try:
-                self._process.discard()
+                self._discard()
             finally:
                 os._exit(128 + number)

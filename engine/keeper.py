@@ -44,19 +44,9 @@ class EngineKeeper:
         return self._client.is_ready
 
     @property
-    def is_loaded(self) -> bool:
-        """Whether the present process once said that its model is loaded."""
-        return self._client.is_loaded
-
-    @property
-    def is_restarting(self) -> bool:
-        """Whether a lost engine is being replaced."""
-        return self._supervisor.is_restarting
-
-    @property
     def takes_requests(self) -> bool:
         """Whether sequences can be handed over: while a lost engine is replaced they wait."""
-        return self.is_loaded or self.is_restarting
+        return self._client.is_loaded or self._supervisor.is_restarting
 
     @property
     def num_restarts(self) -> int:
@@ -89,7 +79,7 @@ class EngineKeeper:
     def startup_seconds(self) -> dict[str, float]:
         """How long each phase of starting took, and all (`total`); empty until it is ready."""
         ready = self._client.ready
-        return ready.result() if self.is_loaded and ready is not None else {}
+        return ready.result() if self._client.is_loaded and ready is not None else {}
 
     async def start(
         self,
@@ -121,7 +111,7 @@ class EngineKeeper:
         sequences = [KeptSequence(submit) for submit in submits]
         self._busy_since = self._busy_since or time.monotonic()
         self._kept.update((one.submit.request_id, one) for one in sequences)
-        if not self.is_restarting:
+        if not self._supervisor.is_restarting:
             self._replay.submit(sequences)
 
     def cancel(self, request_ids: list[str]) -> None:

@@ -16,6 +16,10 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """A front end is there; the engine answers with Ready once it is."""
 
 
+class Serving(msgspec.Struct, frozen=True, tag="serving"):
+    """A front end takes requests from now on; the hub is told."""
+
+
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Compute one sequence. Everything that needs a tokenizer is token ids here already.
 
@@ -96,7 +100,7 @@ Question = GetStats | ResetPrefixCache | GetFrame | GetBlock | AbortOpen
 Asking = Callable[[int], Question]
 """Makes a question with the ticket by which its answer is known."""
 
-ToEngine = Hello | Submit | Cancel | Question | NumAborted | Shutdown
+ToEngine = Hello | Serving | Submit | Cancel | Question | NumAborted | Shutdown
 
 
 class TokenScore(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -261,8 +265,7 @@ class EngineStatus(msgspec.Struct, frozen=True, tag="status"):
     """
 
     is_ready: bool
-    is_loaded: bool
-    is_restarting: bool
+    takes_requests: bool
     num_restarts: int
     num_open: int  # sequences of all front ends
     num_blocks: int

@@ -37,6 +37,7 @@ from .messages import (
     Submit,
     ToEngine,
 )
+from .owners import Owners, only_deltas
 from .plan import EngineConfig
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class EngineLoop:
         self._core = core
         self._socket = socket
         self._ready = ready
-        self._owners: dict[str, bytes] = {}
+        self._owners = Owners()
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(ToEngine)
         self._stopping = False
@@ -97,7 +98,7 @@ class EngineLoop:
             case Submit():
                 self._submit(sender, message)
             case Cancel():
-                self._deliver(self._core.cancel(message.request_ids))
+                self._publish(only_deltas(tuple(self._core.cancel(message.request_ids))))
             case GetStats():
                 self._send(sender, self._core.stats(message.ticket))
             case ResetPrefixCache():
@@ -126,43 +127,16 @@ class EngineLoop:
             self._core.add(submit)
         except ValueError as error:
             refused = SequenceDelta(submit.request_id, finish_reason="error", error=str(error))
-            self._send(sender, _only_deltas([refused]))
+            self._send(sender, only_deltas((refused,)))
             return
-        self._owners[submit.request_id] = sender
+        self._owners.add(submit.request_id, sender)
 
     def _publish(self, result: StepResult) -> None:
-        """Send each front end its own deltas; the step's figures go to every one that has some."""
-        shares: dict[bytes, list[SequenceDelta]] = {}
-        for delta in result.deltas:
-            shares.setdefault(self._owner(delta), []).append(delta)
-        if len(shares) == 1:
-            self._send(next(iter(shares)), result)
-            return
-        if not shares:  # a chunk of a long prompt: the figures still count
-            owner = next(iter(self._owners.values()), None)
-            if owner is not None:
-                self._send(owner, result)
-            return
-        whole = result
-        for sender, deltas in shares.items():
-            self._send(sender, msgspec.structs.replace(whole, deltas=tuple(deltas)))
-            whole = _only_deltas([], result.finished_at)  # figures count once
-
-    def _deliver(self, deltas: list[SequenceDelta]) -> None:
-        for delta in deltas:
-            self._send(self._owner(delta), _only_deltas([delta]))
-
-    def _owner(self, delta: SequenceDelta) -> bytes:
-        if delta.finish_reason is None:
-            return self._owners[delta.request_id]
-        return self._owners.pop(delta.request_id)
+        for sender, share in self._owners.shares(result):
+            self._send(sender, share)
 
     def _send(self, receiver: bytes, message: FromEngine) -> None:
         self._socket.send_multipart([receiver, self._encoder.encode(message)])
-
-
-def _only_deltas(deltas: list[SequenceDelta], at: float = 0.0) -> StepResult:
-    return StepResult(deltas=tuple(deltas), finished_at=at, step_seconds=0.0)
 
 
 def main() -> None:

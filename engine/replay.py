@@ -1,9 +1,10 @@
 """What becomes of open sequences when an engine died: who goes on, in which order, and who not.
 
 A sequence is on trial until it has got its first tokens from an engine; if the engine dies in a
-step that computes it, it is suspected. After a restart those beyond suspicion are submitted at once;
-suspects follow one at a time, each when the one before has passed, so that the next death tells
-whose fault it was. Whoever is suspected too often in a row is ended, and the like of it refused.
+step that computes it, it is suspected. After a restart those beyond suspicion are submitted at
+once; suspects follow one at a time, each when the one before has passed, so that the next death
+tells whose fault it was. Whoever is suspected too often in a row is ended, and the like of it
+refused.
 """
 
 import hashlib

@@ -193,6 +193,13 @@ class Settings(BaseSettings):
         description="Seconds that open work may wait for a step to end; then another engine "
         "takes over.",
     )
+    api_server_count: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Front ends, each a process with its own HTTP server and tokenizer, that share "
+        "the engine; limits on requests hold for each of them.",
+    )
     drain_timeout: float = Field(
         30.0,
         ge=0.0,

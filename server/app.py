@@ -34,8 +34,12 @@ EXPOSED_HEADERS = ["Retry-After", "X-Request-Id", *RATE_LIMIT_HEADERS]  # to oth
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody reads it
 
 
-def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
+def create_app(
+    engine: AsyncEngine, settings: Settings, tenant_secret: bytes | None = None
+) -> FastAPI:
     """Make the application for an engine whose tokenizer is set; it need not be ready yet.
+
+    Front ends that share an engine have a `tenant_secret` in common, and count together.
 
     Raises ConfigurationError if the chat template is not valid.
     """
@@ -68,9 +72,11 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
         defaults=defaults,
         chats=chats,
         formats=formats,
-        tenants=TenantSalts() if settings.isolate_tenants else None,
+        tenants=TenantSalts(tenant_secret) if settings.isolate_tenants else None,
     )
-    app.state.metrics = ServerMetrics(settings, engine.info.served_names[0], engine.config)
+    app.state.metrics = ServerMetrics(
+        settings, engine.info.served_names[0], engine.config, is_shared=tenant_secret is not None
+    )
     app.state.drain = Drain()
     app.state.connections = ConnectionRules(
         max_connections=settings.max_connections,
@@ -109,7 +115,7 @@ def create_app(engine: AsyncEngine, settings: Settings) -> FastAPI:
         )
     app.add_middleware(ApiKeys, keys=app.state.keys)
     app.add_middleware(DrainGate, drain=app.state.drain)
-    app.add_middleware(ConnectionLimit, max_connections=settings.max_connections)
+    app.add_middleware(ConnectionLimit)
     app.add_middleware(HttpMetrics, metrics=app.state.metrics)
     if settings.allowed_origins:
         app.add_middleware(

@@ -122,6 +122,7 @@ class History:
 
     def _read(self) -> _Reading:
         metrics = self._metrics
+        metrics.add_up()
         finished = metrics.counts_by("request_success", "finished_reason")
         return _Reading(
             at=time.monotonic(),

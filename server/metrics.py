@@ -15,6 +15,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.samples import Sample
 
 from ..engine.messages import StepResult
 from ..engine.plan import EngineConfig
@@ -31,6 +32,7 @@ from .metric_catalog import (
     STAGES,
     Metric,
 )
+from .shared_counts import SharedCounts
 from .state_collector import ServerState, StateCollector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -39,20 +41,33 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class ServerMetrics:
-    """All metrics of one server; a `TelemetryListener` for the engine client."""
+    """All metrics of one server; a `TelemetryListener` for the engine client.
 
-    def __init__(self, settings: Settings, model_name: str, config: EngineConfig) -> None:
+    A front end of several counts by itself, and tells of all (`is_shared`).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        model_name: str,
+        config: EngineConfig,
+        *,
+        is_shared: bool = False,
+    ) -> None:
         self._prefix = settings.metrics_prefix
         self._labels = {"model_name": model_name, "engine": "0"}
         self._longest = config.max_model_len
         self._registry = CollectorRegistry(auto_describe=False)
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+        self._shared = SharedCounts() if is_shared else None
+        self._shown = self._registry if self._shared is None else self._shared.registry
+        PlatformCollector(registry=self._shown)
+        if self._shared is None:  # which of several processes answers is chance
+            ProcessCollector(registry=self._registry)
+            GCCollector(registry=self._registry)
         self._state = StateCollector(
             self._prefix, self._labels, config, settings.max_queued_requests
         )
-        self._registry.register(self._state)
+        self._shown.register(self._state)
         self._by_key = settings.metrics_by_key
         flags = {
             BY_KEY: settings.metrics_by_key,
@@ -100,29 +115,32 @@ class ServerMetrics:
     def render(self, state: ServerState) -> bytes:
         """The exposition text with the server's present state."""
         self._state.show(state)
-        return generate_latest(self._registry)
+        return generate_latest(self._shown)
+
+    def add_up(self) -> None:
+        """Let `count`, `counts_by` and `buckets` tell of now."""
+        if self._shared is not None:
+            self._shared.add_up()
 
     def count(self, name: str) -> float:
         """A counter without labels of its own."""
-        return _total(self._plain[name])
+        return sum(sample.value for sample in self._samples(self._counters[name], "_total"))
 
     def counts_by(self, name: str, label: str) -> dict[str, float]:
         """A counter by the values of a label of its own."""
-        (family,) = self._counters[name].collect()
-        return {
-            sample.labels[label]: sample.value
-            for sample in family.samples
-            if sample.name.endswith("_total")
-        }
+        samples = self._samples(self._counters[name], "_total")
+        return {sample.labels[label]: sample.value for sample in samples}
 
     def buckets(self, name: str) -> list[tuple[float, float]]:
         """A histogram without labels of its own: (upper bound, how many were at most that)."""
-        (family,) = self._timings[name].collect()
-        return [
-            (float(sample.labels["le"]), sample.value)
-            for sample in family.samples
-            if sample.name.endswith("_bucket")
-        ]
+        samples = self._samples(self._histograms[name], "_bucket")
+        return [(float(sample.labels["le"]), sample.value) for sample in samples]
+
+    def _samples(self, metric: Counter | Histogram, kind: str) -> list[Sample]:
+        (family,) = metric.collect()
+        if self._shared is not None:
+            family = self._shared.family(family.name)
+        return [sample for sample in family.samples if sample.name.endswith(kind)]
 
     def on_request(self, n: int) -> None:
         """A prompt with `n` choices was accepted."""
@@ -226,11 +244,6 @@ class ServerMetrics:
         """A counter's children by their own label: made now, so that each begins at 0."""
         family = self._counters[name]
         return {value: family.labels(**self._labels, **{label: value}) for value in values}
-
-
-def _total(counter: Counter) -> float:
-    (family,) = counter.collect()
-    return next(sample.value for sample in family.samples if sample.name.endswith("_total"))
 
 
 def one_two_five(limit: int) -> list[float]:
