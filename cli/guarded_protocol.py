@@ -9,7 +9,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..server.connection_limit import (
-    EXCESS,
+    EXCEEDED_LIMIT,
     RETRY_AFTER_S,
     ConnectionRules,
     too_many_message,
@@ -47,13 +47,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, and give up one that is far beyond the limit."""
         super().connection_made(transport)
-        excess = len(self.connections) - self._rules.max_connections
+        limit = self._rules.max_connections
+        excess = len(self.connections) - limit
         self._is_excess = excess > 0
         if self._is_excess:
-            self.app_state = {**self.app_state, EXCESS: True}
+            self.app_state = {**self.app_state, EXCEEDED_LIMIT: limit}
         if excess > NUM_HEARD_IN_EXCESS:
-            message = too_many_message(self._rules.max_connections)
-            self._cut(503, "too_many_connections", message)
+            self._cut(503, "too_many_connections", too_many_message(limit))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request of the connection; uvicorn tells the newest one alone."""

@@ -1,5 +1,6 @@
 """The `octavo` command: serve, generate, pull, info, config, bench."""
 
+import contextlib
 import sys
 from typing import Annotated, Literal
 
@@ -28,7 +29,8 @@ def main() -> None:
     except (OctavoError, ValueError) as error:
         if not isinstance(error, OctavoError) and not _is_model_error(error):
             raise
-        print(f"octavo: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a disk that is full
+            print(f"octavo: {error}", file=sys.stderr)
         sys.exit(1)
 
 

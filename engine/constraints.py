@@ -7,6 +7,7 @@ import numpy as np
 
 from ..models.batch import SampledToken
 from ..models.constraint import BITS, Words
+from .errors import BadRequestError
 from .structured import ThinkingRule
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class TokenConstraint:
         self.vocab_size = vocab_size
         self._matcher = matcher
         self._thinking = thinking
-        self._stop_token_ids = list(stop_token_ids)
+        # The files of a model may name ends that are beyond its vocabulary.
+        self._stop_token_ids = [one for one in stop_token_ids if 0 <= one < vocab_size]
         self.error: str | None = None
 
     @property
@@ -91,7 +93,10 @@ class TokenConstraint:
 
 
 class Thinking:
-    """Where an answer is with its reasoning. `spell` gives the bytes of a token."""
+    """Where an answer is with its reasoning. `spell` gives the bytes of a token.
+
+    Raises BadRequestError for a budget whose end cannot be told in tokens.
+    """
 
     def __init__(
         self, rule: ThinkingRule, spell: Callable[[int], bytes], encode: Callable[[str], list[int]]
@@ -99,6 +104,8 @@ class Thinking:
         self._spell = spell
         self._start, self._end = rule.start.encode(), rule.end.encode()
         self._end_tokens: Sequence[int] = encode(rule.end)
+        if rule.budget is not None and not self._end_tokens:
+            raise BadRequestError(f"the mark {rule.end!r} has no tokens to be forced.", "thinking")
         self._left = rule.budget
         self._num_forced = 0
         self._text = b""

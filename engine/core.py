@@ -25,7 +25,7 @@ from .grammars import Grammars, needs_constraint
 from .live_view import LiveView
 from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
 from .plan import EngineConfig
-from .translation import sampling_spec, scheduler_request
+from .translation import Translation
 from .trials import Trials
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class EngineCore:
         self,
         config: EngineConfig,
         runner: "Runner",
-        model_identity: bytes,
+        translation: Translation,
         grammars: Grammars,
         recorder: FlightRecorder | None = None,
     ) -> None:
@@ -75,7 +75,7 @@ class EngineCore:
             watermark_blocks=(config.num_blocks - 1) // 100,
         )
         self._config = config
-        self._model_identity = model_identity
+        self._translation = translation
         self._lives: dict[str, _Life] = {}
         self._builder = ConstraintBuilder(grammars)
         self.live_view = LiveView(
@@ -100,9 +100,10 @@ class EngineCore:
         return bool(self._scheduler.has_work or self._flights or self._builder.num_waiting)
 
     def add(self, submit: Submit) -> None:
-        """Queue a sequence. Raises ValueError if its id is in use or it can never fit."""
+        """Queue a sequence. Raises ValueError if its id is in use or it cannot be computed."""
         if submit.request_id in self._lives:
             raise ValueError(f"request id {submit.request_id!r} is in use")
+        self._translation.check(submit)
         if needs_constraint(submit.params):
             self._builder.begin(submit)
         else:
@@ -182,13 +183,9 @@ class EngineCore:
 
     def _enqueue(self, submit: Submit, constraint: TokenConstraint | None) -> None:
         """Hand a sequence to scheduler and runner. Raises ValueError as `add` does."""
-        spec = sampling_spec(submit)
-        request = scheduler_request(
-            submit,
-            max_model_len=self._config.max_model_len,
-            model_identity=self._model_identity,
-            reads_output=spec.reads_output or constraint is not None,
-        )
+        spec = self._translation.sampling_spec(submit)
+        reads_output = spec.reads_output or constraint is not None
+        request = self._translation.request(submit, reads_output=reads_output)
         self._scheduler.add(request)
         self._runner.add_request(
             submit.request_id, submit.prompt_token_ids, spec, constraint, submit.output_token_ids

@@ -15,7 +15,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from .errors import BadRequestError, EngineDeadError
+from .errors import BadRequestError, EngineDeadError, OctavoError
 from .keeper import EngineKeeper
 from .messages import (
     AbortOpen,
@@ -107,7 +107,7 @@ class EngineHub:
             sender, payload = await self._socket.recv_multipart()
             try:
                 message = self._decoder.decode(payload)
-            except (msgspec.MsgspecError, ValueError, RecursionError):
+            except (msgspec.MsgspecError, OctavoError, ValueError, RecursionError):
                 logger.exception("dropped a malformed message of %d bytes", len(payload))
                 continue
             try:

@@ -8,6 +8,7 @@ from .core import EngineCore
 from .flight_recorder import FlightRecorder
 from .grammars import Grammars
 from .plan import EngineConfig
+from .translation import Translation
 
 
 def load_core(
@@ -56,5 +57,6 @@ def load_core(
     loaded.runner.warm_up()
     lap("warm up")
     grammars = grammars or Grammars.of_model(config.model_path)
-    core = EngineCore(config, loaded.runner, loaded.identity, grammars, recorder)
+    translation = Translation(loaded.vocab_size, config.max_model_len, loaded.identity)
+    core = EngineCore(config, loaded.runner, translation, grammars, recorder)
     return core, phases

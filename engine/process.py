@@ -17,6 +17,7 @@ import msgspec
 import zmq
 
 from .core import EngineCore
+from .errors import OctavoError
 from .flight_recorder import FlightRecorder
 from .load_core import load_core
 from .logs import configure_logging
@@ -88,7 +89,7 @@ class EngineLoop:
                 continue
             try:
                 message = self._decoder.decode(payload)
-            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            except (msgspec.MsgspecError, OctavoError, ValueError, RecursionError) as error:
                 logger.error("dropped a malformed message of %d bytes: %s", len(payload), error)
                 continue
             self._handle(sender, message)

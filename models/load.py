@@ -47,11 +47,15 @@ class RunnerOptions:
 
 @dataclass(frozen=True)
 class LoadedRunner:
-    """A runner, its number of blocks, and what decides their content besides tokens."""
+    """A runner, its number of blocks, and what decides their content besides tokens.
+
+    Token ids must be in [0, vocab_size).
+    """
 
     runner: Runner
     num_blocks: int
     identity: bytes
+    vocab_size: int
 
 
 def load_runner(model_path: str, options: RunnerOptions) -> LoadedRunner:
@@ -68,7 +72,8 @@ def load_runner(model_path: str, options: RunnerOptions) -> LoadedRunner:
         native = open_operations()
         if native is not None:
             native_runner = _make_native_runner(files, config, layout, native, options)
-            return LoadedRunner(native_runner, options.num_blocks, _identity(files, options))
+            identity = _identity(files, options)
+            return LoadedRunner(native_runner, options.num_blocks, identity, config.vocab_size)
     if device.type == "cpu" and (options.deterministic or options.kv_dtype != options.dtype):
         raise ModelError(
             "the native CPU kernels were planned with but cannot be loaded (the log says why): "
@@ -99,7 +104,7 @@ def load_runner(model_path: str, options: RunnerOptions) -> LoadedRunner:
             max_num_seqs=options.max_num_seqs,
             max_model_len=options.max_model_len,
         )
-    return LoadedRunner(runner, num_blocks, _identity(files, options))
+    return LoadedRunner(runner, num_blocks, _identity(files, options), config.vocab_size)
 
 
 def _identity(files: ModelFiles, options: RunnerOptions) -> bytes:

@@ -32,6 +32,11 @@ def check_feasible(
             f"the prompt has {num_prompt_tokens} tokens and leaves no room for output: both "
             f"together may have {rule.max_total_tokens} (--max-model-len)"
         )
+    if request.num_tokens >= request.max_num_tokens:
+        raise ValueError(
+            f"a prompt of {num_prompt_tokens} tokens with max_tokens={rule.max_tokens} brings "
+            f"{request.num_output_tokens} output tokens, and may have no more"
+        )
     # The last token that a request samples is never computed, so it needs no slot.
     num_slots = min(num_prompt_tokens + rule.max_tokens, rule.max_total_tokens) - 1
     num_blocks = count_blocks(num_slots, block_size)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Literal
 
-from ..paged_cache import Block, BlockPool
+from ..paged_cache import BlockPool
 from .admission import Admission
 from .batch import PENDING, Batch, RequestUpdate, ScheduledRequest
 from .batch_builder import BatchBuilder
@@ -64,7 +64,7 @@ class Scheduler:
         self._running: list[Request] = []  # sorted by key
         self._arrivals = count(1)
         self._admission = Admission(pool, block_size)
-        self._in_flight = StepsInFlight()
+        self._in_flight = StepsInFlight(pool)
         self._registration = Registration(pool, block_size)
         self.num_preemptions = 0
         self.num_recomputed_tokens = 0
@@ -175,7 +175,6 @@ class Scheduler:
         if not batch.scheduled:
             return []
         step = self._in_flight.land(batch)
-        self._pool.release(step.given_up)
         step_ahead = self._in_flight.newest if self._pool.enable_prefix_caching else None
         running = RequestStatus.RUNNING  # an enum's attribute is slow to read
         updates = []
@@ -212,7 +211,7 @@ class Scheduler:
 
         What the batch was to write must not be found as cached content by anyone.
         """
-        step = self._withdraw(batch)
+        step = self._in_flight.withdraw(batch)
         ended = []
         for request in step.requests:
             if request.status is RequestStatus.RUNNING:
@@ -226,7 +225,7 @@ class Scheduler:
         Everyone who runs waits again, as after a preemption, and the token budget becomes half of
         what was too much. Returns the ids of those sent back.
         """
-        step = self._withdraw(batch)
+        step = self._in_flight.withdraw(batch)
         assert len(self._in_flight) == 0
         for item, request in zip(batch.scheduled, step.requests, strict=True):
             request.num_tokens -= item.samples
@@ -377,29 +376,13 @@ class Scheduler:
 
     # Ends.
 
-    def _withdraw(self, batch: Batch) -> StepInFlight:
-        """Take out the newest step, and what it was to fill out of the prefix index."""
-        step = self._in_flight.withdraw(batch)
-        for block in step.filled:
-            self._pool.drop(block)
-        self._give_up(step.given_up)
-        return step
-
-    def _give_up(self, blocks: list[Block]) -> None:
-        """Release blocks, last first, when no step in flight can write them any more."""
-        newest = self._in_flight.newest
-        if newest is None:
-            self._pool.release(blocks)
-        else:
-            newest.given_up.extend(blocks)
-
     def _end_running(self, request: Request) -> None:
         self._stop_running(request)
         self._forget(request)
 
     def _stop_running(self, request: Request) -> None:
         del self._running[bisect_left(self._running, request.key, key=_key)]
-        self._give_up(request.table.clear())
+        self._in_flight.give_up(request.table.clear())
 
     def _forget(self, request: Request) -> None:
         request.status = RequestStatus.FINISHED

@@ -9,7 +9,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .errors import error_body, note_rejection
 from .open_paths import OPEN_PATHS
 
-EXCESS = "is_excess_connection"  # in `scope["state"]`, put there by who counts connections
+# In `scope["state"]` of what comes over a connection too many: how many there may be. Put there by
+# who counts connections.
+EXCEEDED_LIMIT = "exceeded_connection_limit"
 RETRY_AFTER_S = 1
 
 
@@ -26,21 +28,20 @@ class ConnectionRules:
 
 
 class ConnectionLimit:
-    """Refuses what comes over a connection beyond --max-connections; probes are answered."""
+    """Refuses what comes over a connection beyond the limit; probes are answered."""
 
-    def __init__(self, app: ASGIApp, max_connections: int) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._message = too_many_message(max_connections)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 503."""
-        is_excess = scope["type"] == "http" and scope.get("state", {}).get(EXCESS, False)
-        if not is_excess or scope["path"] in OPEN_PATHS:
+        limit = scope.get("state", {}).get(EXCEEDED_LIMIT) if scope["type"] == "http" else None
+        if limit is None or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
         note_rejection(scope, "too_many_connections")
         headers = {"Retry-After": str(RETRY_AFTER_S), "Connection": "close"}
-        response = JSONResponse(error_body(503, self._message), 503, headers)
+        response = JSONResponse(error_body(503, too_many_message(limit)), 503, headers)
         await response(scope, receive, send)
 
 

@@ -113,10 +113,15 @@ def wait_until() -> Callable[[Callable[[], bool], float], None]:
 
 
 @contextmanager
-def running_server(log_path: Path, *arguments: str) -> Iterator[ServerProcess]:
-    """`octavo serve` with these arguments on a free port, ready; stopped at the end."""
+def running_server(
+    log_path: Path, *arguments: str, prefix: tuple[str, ...] = ()
+) -> Iterator[ServerProcess]:
+    """`octavo serve` with these arguments on a free port, ready; stopped at the end.
+
+    `prefix` is a command that becomes the one that is put behind it.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "octavo", "serve", *arguments, "--port", str(port)]
+    command = [*prefix, sys.executable, "-m", "octavo", "serve", *arguments, "--port", str(port)]
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
     server = ServerProcess(process, f"http://127.0.0.1:{port}", log_path)

@@ -10,7 +10,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from octavo.engine.constraint_builder import ConstraintBuilder
-from octavo.engine.constraints import TokenConstraint
+from octavo.engine.constraints import Thinking, TokenConstraint
 from octavo.engine.errors import BadRequestError
 from octavo.engine.grammars import Grammars
 from octavo.engine.messages import Submit
@@ -276,6 +276,11 @@ def test_a_negative_budget_and_empty_marks_are_refused() -> None:
         ThinkingRule(**RULE, budget=-1)
     with pytest.raises(BadRequestError, match="empty"):
         ThinkingRule(start="<think>", end="")
+
+
+def test_an_end_mark_without_tokens_cannot_be_forced() -> None:
+    with pytest.raises(BadRequestError, match="no tokens"):
+        Thinking(ThinkingRule(**RULE, budget=1), lambda token_id: b"", lambda text: [])
 
 
 # Building beside the step loop.

@@ -77,6 +77,7 @@ def _with_room(start: StartServer) -> StartServer:
 _kill = _drill_of(".test_engine_kills")
 _stop = _drill_of(".test_front_end_stop")
 _pause = _drill_of(".test_pauses")
+_kill_front_ends = _drill_of(".test_front_ends")
 _exhaust = _drill_of(".test_full_cache")
 _fill = _drill_of(".test_full_disk")
 _send_frames = _drill_of(".test_internal_socket")
@@ -89,6 +90,7 @@ _soak = _drill_of(".test_soak")
 DRILLS = {
     "kills": Drill(50, lambda n, seed, at: _kill(n, 64, seed, _with_room(at.start_tiny))),
     "pauses": Drill(50, lambda n, seed, at: _pause(n, 16, seed, at.start_tiny)),
+    "front-ends": Drill(20, lambda n, seed, at: _kill_front_ends(n, seed, at.start_tiny)),
     "stop": Drill(20, lambda n, seed, at: _stop(n, 32, seed, at.start_tiny)),
     "cache": Drill(64, lambda n, seed, at: _exhaust(n, 700, seed, at.start_tiny)),
     "disk": Drill(10, lambda n, seed, at: _fill(n, seed, at.tiny_model)),

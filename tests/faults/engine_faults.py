@@ -1,6 +1,7 @@
 """A server's engine process, streams that are read to their end, engines that break on purpose."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -18,9 +19,23 @@ TIMEOUT_S = 900.0  # a stream under suspicion waits for its turn, while engines 
 
 def engine_pid(server: Any) -> int | None:
     """The present engine's process id; None while there is none."""
-    front_end = server.process.pid
-    children = Path(f"/proc/{front_end}/task/{front_end}/children").read_text().split()
-    return int(children[0]) if children else None
+    return next(iter(children(server, "octavo.engine.process")), None)
+
+
+def front_end_pids(server: Any) -> list[int]:
+    """Of the front ends that share an engine."""
+    return children(server, "spawn_main")
+
+
+def children(server: Any, what: str) -> list[int]:
+    """The server's child processes in whose command this occurs, the oldest first."""
+    pid = server.process.pid
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(OSError):  # it has just ended
+            if what in Path(f"/proc/{child}/cmdline").read_text():
+                found.append(int(child))
+    return found
 
 
 def signal_engine(server: Any, number: signal.Signals) -> int:

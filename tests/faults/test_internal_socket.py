@@ -41,17 +41,24 @@ MESSAGES = (
     GetBlock(1, True, 5),
     ResetPrefixCache(6),
 )
-# Well formed, but what no front end of ours would send. (That token ids are of the vocabulary, the
-# front end alone sees to.)
+# Well formed, but what no front end of ours would send.
 WILD = (
     Submit("wild", [], SamplingParams(max_tokens=4), 4, 7),
     Submit("wild", [1] * 10_000, SamplingParams(max_tokens=4), 4, 7),
     Submit("wild", [1, 2], SamplingParams(max_tokens=4), -3, -7, eos_token_ids=(-5, 10**6)),
+    Submit("wild", [1, 10**9], SamplingParams(max_tokens=4), 4, 7),
+    Submit("wild", [1, -1], SamplingParams(max_tokens=4), 4, 7),
+    Submit("wild", [1, 2], SamplingParams(logit_bias={-1: 1.0, 10**9: 1.0}), 4, 7),
+    Submit("wild", [1, 2], SamplingParams(logprobs=-1, prompt_logprobs=10**9), 4, 7),
+    Submit("wild", [1, 2], SamplingParams(max_tokens=4), 4, 7, output_token_ids=[1] * 4),
     GetBlock(10**9, True, 8),
     GetBlock(-1, True, 9),
     GetFrame(-1, 10),
     Cancel(["wild"]),
 )
+# Values that the parameters themselves refuse, which is no error of the decoder's own.
+SOUND = msgspec.to_builtins(Submit("wild", [1], SamplingParams(max_tokens=4), 4, 7))
+REFUSED = msgspec.msgpack.encode(SOUND | {"params": SOUND["params"] | {"temperature": -1.0}})
 # Nested more deeply than the decoder goes, in a field that no message has.
 TOO_DEEP = b"\x82\xa4type\xa5hello\xa1x" + b"\x91" * 5000 + b"\x01"
 
@@ -71,7 +78,7 @@ def frames(count: int, seed: int) -> Iterator[list[bytes]]:
         elif kind < 0.99:
             yield [msgspec.msgpack.encode(rng.choice(WILD))]
         else:
-            yield [TOO_DEEP]
+            yield [rng.choice((TOO_DEEP, REFUSED))]
 
 
 def address_of(server: Any) -> str:
@@ -148,12 +155,13 @@ def test_malformed_frames_are_dropped(seed: int, start_tiny: StartServer) -> Non
     assert result.is_passed, result
 
 
-def test_the_deepest_frame_is_dropped(start_tiny: StartServer) -> None:
+@pytest.mark.parametrize("frame", [TOO_DEEP, REFUSED], ids=["too deep", "refused"])
+def test_a_frame_that_decodes_to_an_error_is_dropped(frame: bytes, start_tiny: StartServer) -> None:
     with start_tiny(*FLAGS) as server, zmq.Context() as context:
         socket = context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.connect(address_of(server))
-        socket.send(TOO_DEEP)
+        socket.send(frame)
         socket.send(msgspec.msgpack.encode(GetStats(1)))
         assert socket.poll(int(ANSWER_DEADLINE_S * 1e3))
         socket.close()

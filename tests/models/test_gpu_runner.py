@@ -25,6 +25,7 @@ from octavo.engine.plan import EngineConfig, make_plan
 from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.settings import Settings
 from octavo.engine.structured import StructuredOutput
+from octavo.engine.translation import Translation
 from octavo.kernels import torch_operations
 from octavo.kernels.gpu import deterministic_operations
 from octavo.kernels.gpu import operations as gpu_operations
@@ -124,7 +125,9 @@ def make_core(
         )
     else:
         runner = ModelRunner(decoder, cache, **sizes)
-    return EngineCore(config, runner, b"tiny", grammars or Grammars.of_model("none")), config
+    translation = Translation(model.vocab_size, config.max_model_len, b"tiny")
+    core = EngineCore(config, runner, translation, grammars or Grammars.of_model("none"))
+    return core, config
 
 
 def generate(

@@ -11,6 +11,9 @@ EOS, STOP_ID = 0, 1
 TENANTS = (b"", b"red", b"blue")
 MAX_MODEL_LEN = 40
 
+Slot = tuple[int, int]
+"""Block id, and index within the block."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -73,7 +76,7 @@ class Flight:
 
     batch: Batch
     sampled: dict[str, int]
-    written: list[tuple[int, int]]
+    written: list[Slot]
 
 
 class Life:

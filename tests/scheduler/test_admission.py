@@ -198,6 +198,7 @@ def test_queries_are_counted_once_though_admission_is_retried(make_bench):
         (5, {"max_tokens": 0}, "max_tokens must be at least 1, got 0"),
         (20, {"max_total_tokens": 20}, "20 tokens and leaves no room.*may have 20"),
         (20, {"max_total_tokens": 5000}, "max_total_tokens=5000 is beyond the context of 4096"),
+        (5, {"max_tokens": 2, "output_token_ids": [1, 2]}, "brings 2 output tokens"),
         (160, {"max_tokens": 2}, "may need 11 KV cache blocks of 16 tokens, and there are 10"),
     ],
 )

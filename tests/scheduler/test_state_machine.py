@@ -1,10 +1,9 @@
 """Any sequence of events keeps the invariants 3, 4, 5 and 7 of design.md, after every step.
 
 The machine plays engine and runner. It keeps a row of block ids for each request as a runner would,
-from what batches announce, and models the memory: each slot holds a digest of the whole token
-prefix (and tenant) that was computed into it. Every scheduled request must read exactly its own.
-A step computes when it is scheduled and is delivered later, so that with steps ahead the runner
-knows tokens that the scheduler does not know yet.
+from what batches announce, and models the memory: every scheduled request must read exactly what
+was computed of its own tokens. A step computes when it is scheduled and is delivered later, so that
+with steps ahead the runner knows tokens that the scheduler does not know yet.
 """
 
 from collections import Counter, deque
@@ -22,12 +21,10 @@ from hypothesis.stateful import (
 
 from octavo.paged_cache import BlockPool
 from octavo.scheduler import (
-    PENDING,
     Batch,
     BlockState,
     Request,
     RequestStatus,
-    ScheduledRequest,
     Scheduler,
     StopRule,
 )
@@ -45,8 +42,8 @@ from .fuzzed_requests import (
     Life,
     Submission,
 )
+from .modelled_memory import ModelledMemory
 
-GARBAGE = -1
 # What must have happened for the test to mean something.
 ENOUGH = {"steps": 10_000, "preemptions": 100, "hits": 1000, "failures": 100}
 ENOUGH |= {"ahead": 1000, "retracted": 20, "looks": 500}
@@ -76,11 +73,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             watermark_blocks=config.watermark_blocks,
             policy=config.policy,
         )
-        self.blocks = {block.block_id: block for block in self.pool._blocks}
+        self.memory = ModelledMemory(self.pool, config)
         self.viewer: Viewer | None = Viewer(self.pool, self.scheduler)
         self.seen_version = 0  # of a watch that has ended
         self.lives: dict[str, Life] = {}
-        self.memory: dict[tuple[int, int], int] = {}  # (block id, slot) -> digest
         self.num_arrivals = 0
         self.budget = config.max_num_batched_tokens
         self.has_whole_budget = True
@@ -190,7 +186,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.take_step()
         flight = self.in_flight.pop()
         type(self).num_retracted += 1
-        self.memory.update(dict.fromkeys(flight.written, GARBAGE))
+        self.memory.spoil(flight.written)
         for request_id in flight.sampled:
             self.lives[request_id].forget_newest()
         running = [r for r in self.lives.values() if r.request.status is RequestStatus.RUNNING]
@@ -225,7 +221,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         type(self).num_looks += bool(self.viewer.runs) and not self.viewer.is_full
         numbers = {watch.owner_number(r.request_id): r for r in running}
         assert len(numbers) == len(running)
-        for block, (owner, state) in zip(self.blocks.values(), shown, strict=True):
+        for block, (owner, state) in zip(self.memory.blocks.values(), shown, strict=True):
             assert state == BlockState.of(block)
             holders = {r for r in running if block in r.table.blocks}
             assert set(watch.holders_of(block.block_id)) == holders
@@ -272,7 +268,9 @@ class SchedulerMachine(RuleBasedStateMachine):
                 "a block is free that a step in flight may still write"
             )
         assert 0 not in holders
-        assert holders == Counter({i: b.ref_count for i, b in self.blocks.items() if b.ref_count})
+        assert holders == Counter(
+            {i: b.ref_count for i, b in self.memory.blocks.items() if b.ref_count}
+        )
         num_waiting = sum(not life.request.table.blocks for life in self.lives.values())
         assert self.scheduler.num_waiting == num_waiting
         assert self.scheduler.num_running == len(self.lives) - num_waiting
@@ -281,25 +279,19 @@ class SchedulerMachine(RuleBasedStateMachine):
     # What engine and runner do.
 
     def take_step(self) -> bool:
-        """Schedule, check every decision, and compute: first all writes, then all reads.
+        """Schedule, check every decision, and compute.
 
         Returns whether there was anything to compute, which only a step ahead may lack.
         """
-        # Free blocks may be taken and filled anew in one step; those in use may not.
-        contents_before = {i: b.block_hash for i, b in self.blocks.items() if b.ref_count > 0}
+        self.memory.begin_step()
         batch = self.scheduler.schedule()
         self.check_decisions(batch)
         if not batch.scheduled:
             return False
         type(self).num_steps += 1
-        written: list[tuple[int, int]] = []
-        writers: dict[int, str] = {}
-        for item in batch.scheduled:
-            self.follow_announcement(item)
-            self.write(item, writers, contents_before, written)
+        written = self.memory.compute(batch, self.lives)
         sampled = {}
         for item in batch.scheduled:
-            self.read(item)
             if item.samples:
                 life = self.lives[item.request_id]
                 sampled[item.request_id] = life.sample()
@@ -337,42 +329,6 @@ class SchedulerMachine(RuleBasedStateMachine):
         if cap and len(lives) > 1:
             assert all(len(item.token_ids) <= cap for item in batch.scheduled)
 
-    def follow_announcement(self, item: ScheduledRequest) -> None:
-        life = self.lives[item.request_id]
-        if item.new_block_ids and item.first_block == 0:
-            life.row = []
-            assert item.start == 0 or self.config.enable_prefix_caching
-            if not life.request.use_prefix_cache:
-                assert item.start == 0
-        assert item.first_block == len(life.row)
-        life.row.extend(item.new_block_ids)
-        assert life.row == life.request.table.block_ids()
-        end = item.start + len(item.token_ids)
-        known = life.tokens[item.start : min(end, life.num_known)]
-        assert item.token_ids == known + [PENDING] * (end - item.start - len(known))
-        assert item.samples == (end == len(life.tokens))
-
-    def write(
-        self, item: ScheduledRequest, writers: dict, contents_before: dict, written: list
-    ) -> None:
-        life = self.lives[item.request_id]
-        for position in range(item.start, item.start + len(item.token_ids)):
-            index, slot = divmod(position, self.config.block_size)
-            block_id = life.row[index]
-            assert writers.setdefault(block_id, item.request_id) == item.request_id
-            before = contents_before.get(block_id)
-            assert before is None or self.blocks[block_id].block_hash is not before, (
-                "a block that others may read was written again"
-            )
-            self.memory[block_id, slot] = life.digest(position)
-            written.append((block_id, slot))
-
-    def read(self, item: ScheduledRequest) -> None:
-        life = self.lives[item.request_id]
-        for position in range(item.start + len(item.token_ids)):
-            index, slot = divmod(position, self.config.block_size)
-            assert self.memory[life.row[index], slot] == life.digest(position)
-
     def deliver(self) -> None:
         """The tokens of the oldest step in flight become known."""
         flight = self.in_flight.popleft()
@@ -391,7 +347,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         """The runner raised: anything may be in the slots that it was to write."""
         flight = self.in_flight.pop()
         type(self).num_failures += 1
-        self.memory.update(dict.fromkeys(flight.written, GARBAGE))
+        self.memory.spoil(flight.written)
         ended = self.scheduler.fail(flight.batch)
         assert ended == [i.request_id for i in flight.batch.scheduled if i.request_id in self.lives]
         for request_id in ended:

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -14,12 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from octavo.server.metric_catalog import CATALOG
 
+from ..conftest import ServerProcess, StartServer
+
 KEYS = ("sk-one", "sk-two")
 NUM_BLOCKS = 24
 
 
 @pytest.fixture(scope="module")
-def measured(start_server: Callable[..., AbstractContextManager]) -> Iterator:
+def measured(start_server: StartServer) -> Iterator:
     """A small server that measures everything."""
     arguments = ("--api-key", ",".join(KEYS), "--admin-key", "sk-admin", "--metrics-by-key")
     sizes = ("--num-blocks", str(NUM_BLOCKS), "--max-num-seqs", "4", "--max-model-len", "256")
@@ -173,22 +175,29 @@ def test_block_lives_are_measured_when_content_is_evicted(measured, counted) -> 
     assert 0 < idle <= counted("octavo_kv_block_lifetime_seconds_sum")
 
 
-def test_a_hung_engine_does_not_cost_the_scrape(
-    start_server: Callable[..., AbstractContextManager], wait_until
-) -> None:
+@contextmanager
+def hung_engine(server: ServerProcess, max_tokens: int) -> Iterator[Iterator[str]]:
+    """The engine stands still after the first line of a stream, whose further lines are given."""
+    body = {"prompt": "Hello", "max_tokens": max_tokens, "ignore_eos": True, "stream": True}
+    url = server.url + "/v1/completions"
+    with httpx.stream("POST", url, json=body, timeout=60) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        pid = server.process.pid
+        (engine,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(int(engine), signal.SIGSTOP)
+        try:
+            yield lines
+        finally:
+            with suppress(ProcessLookupError):  # it was replaced
+                os.kill(int(engine), signal.SIGCONT)
+
+
+def test_a_hung_engine_does_not_cost_the_scrape(start_server: StartServer, wait_until) -> None:
     with start_server("--engine-timeout", "600") as server:
-        body = {"prompt": "Hello", "max_tokens": 1000, "ignore_eos": True, "stream": True}
-        url = server.url + "/v1/completions"
-        with httpx.stream("POST", url, json=body, timeout=60) as answer:
-            lines = answer.iter_lines()
-            next(lines)
-            (engine,) = children(server.process.pid)
-            os.kill(engine, signal.SIGSTOP)
-            try:
-                wait_until(lambda: server.gauge("octavo_last_step_age_seconds") > 1.0, 20)
-                text = httpx.get(server.url + "/metrics", timeout=4).text
-            finally:
-                os.kill(engine, signal.SIGCONT)
+        with hung_engine(server, max_tokens=1000):
+            wait_until(lambda: server.gauge("octavo_last_step_age_seconds") > 1.0, 20)
+            text = httpx.get(server.url + "/metrics", timeout=4).text
         assert "octavo_last_step_age_seconds{" in text
         assert "octavo_generation_tokens_total{" in text
         assert "octavo_kv_blocks_used{" not in text  # only the engine knows
@@ -197,22 +206,11 @@ def test_a_hung_engine_does_not_cost_the_scrape(
 
 
 def test_health_tells_of_an_engine_that_hangs_until_it_is_replaced(
-    start_server: Callable[..., AbstractContextManager], wait_until
+    start_server: StartServer, wait_until
 ) -> None:
     with start_server("--engine-timeout", "1") as server:
-        body = {"prompt": "Hello", "max_tokens": 200, "ignore_eos": True, "stream": True}
-        url = server.url + "/v1/completions"
-        with httpx.stream("POST", url, json=body, timeout=60) as answer:
-            lines = answer.iter_lines()
-            next(lines)
-            (engine,) = children(server.process.pid)
-            os.kill(engine, signal.SIGSTOP)
+        with hung_engine(server, max_tokens=200) as lines:
             wait_until(lambda: server.get("/health").status_code == 503, 20)
             assert list(lines)[-2] == "data: [DONE]"
         assert server.get("/health").status_code == 200
         assert server.gauge("octavo_engine_restarts_total") == 1
-
-
-def children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in listed]

@@ -4,11 +4,16 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+
+from octavo.cli.open_files import NUM_OWN_FILES
+
+from ..conftest import running_server
 
 COMPLETIONS = "/v1/completions"
 DEADLINE_S = 30.0
@@ -266,3 +271,18 @@ def test_places_of_closed_connections_are_free_again(strict: Any, wait_until: Ca
             return client.get("/v1/models").status_code == 200
 
     wait_until(is_served, DEADLINE_S)
+
+
+def test_a_refusal_names_the_limit_that_the_system_leaves(
+    tmp_path: Path, smollm2_gguf: Path
+) -> None:
+    files = ("sh", "-c", f'ulimit -n {NUM_OWN_FILES + 2}; exec "$0" "$@"')
+    with (
+        running_server(tmp_path / "log", "--max-connections", "4096", prefix=files) as server,
+        ExitStack() as stack,
+    ):
+        for _ in range(2):
+            stack.enter_context(connect(server))
+        refused = server.get("/v1/models")
+    assert refused.status_code == 503
+    assert "has 2 connections open" in refused.json()["error"]["message"]
