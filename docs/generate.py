@@ -34,7 +34,8 @@ continuations of a prompt.
 
 METRICS_FOOT = """
 Beside these: `process_*` (of the front end's process), `python_info` and `python_gc_*` of the
-Prometheus client library.
+Prometheus client library. With `--api-server-count` above 1 every front end tells of all of them
+together, and `process_*` and `python_gc_*` are not there.
 
 ## Metrics of vLLM that are not here
 
