@@ -29,8 +29,10 @@ class Endpoint:
 
 @pytest.fixture(scope="session")
 def client_server(start_server: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
-    """The server as it starts by default, but with a key, so that each client must send it."""
-    with start_server("--api-key", API_KEY) as running:
+    """A server with a key, so that each client must send it, and exact: what the model answers to a
+    result must not depend on the processor's instructions.
+    """
+    with start_server("--api-key", API_KEY, "--dtype", "float32") as running:
         yield running
 
 
