@@ -114,7 +114,7 @@ async def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None
 def break_engines(folder: Path, condition: str, deed: str) -> str:
     """A folder for PYTHONPATH: in an engine's step, where `condition` holds, `deed` is done.
 
-    Both are Python; they see `batch` (items of the step) and `ids` (the tokens of all items). Only
+    Both are Python; they see `batch` (items of the step). Only
     engine processes are touched.
     """
     code = f"""
@@ -127,7 +127,6 @@ def break_engines(folder: Path, condition: str, deed: str) -> str:
             launch = ModelRunner.launch
 
             def launch_or_break(self, batch):
-                ids = [token for item in batch for token in item.token_ids]
                 if {condition}:
                     {deed}
                 return launch(self, batch)

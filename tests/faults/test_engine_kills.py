@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 
 from ..conftest import StartServer
 from .drill_result import DrillResult
-from .engine_faults import Streams, break_engines, engine_pid, signal_engine, until
+from .engine_faults import Streams, break_engines, signal_engine, until
 
 pytestmark = pytest.mark.slow
 
 FLAGS = ("--dtype", "float32", "--deterministic", "--max-model-len", "1024")
+LONGER = ("--max-model-len", "2048")  # for a model of which each byte is a token
 
 
 def bodies_of(num_streams: int, seed: int, max_tokens: int) -> list[dict[str, Any]]:
@@ -109,7 +111,7 @@ def test_meanwhile_the_truth_is_told_and_new_requests_wait(start_server: StartSe
         async def disturb(running: Streams) -> None:
             await until(lambda: running.num_events >= 4)
             pid = signal_engine(server, signal.SIGKILL)
-            await until(lambda: not os.path.exists(f"/proc/{pid}") or engine_pid(server) != pid)
+            await until(lambda: not os.path.exists(f"/proc/{pid}"))
             async with httpx.AsyncClient(base_url=server.url, verify=False) as client:
                 assert (await client.get("/livez")).status_code == 200
                 ready = await client.get("/readyz")
@@ -145,18 +147,15 @@ def test_who_leaves_while_there_is_no_engine_is_not_replayed(start_server: Start
 
 
 def test_a_server_whose_engine_does_not_come_up_again_ends(
-    start_server: StartServer, smollm2_gguf: Path, tmp_path: Path
+    start_server: StartServer, tiny_model: Path, tmp_path: Path
 ) -> None:
-    model = tmp_path / "model.gguf"
-    os.link(smollm2_gguf, model) if _same_device(smollm2_gguf, tmp_path) else model.write_bytes(
-        smollm2_gguf.read_bytes()
-    )
-    with start_server(str(model), *FLAGS) as server:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    with start_server(str(model), *FLAGS, *LONGER) as server:
         streams = Streams(server.url, bodies_of(2, 8, 800))
 
         async def disturb(running: Streams) -> None:
             await until(lambda: running.num_events >= 4)
-            model.unlink()
+            shutil.rmtree(model)
             signal_engine(server, signal.SIGKILL)
 
         streams.run(disturb)
@@ -166,24 +165,20 @@ def test_a_server_whose_engine_does_not_come_up_again_ends(
         assert "did not come up 5 times in a row" in server.log_path.read_text()
 
 
-def _same_device(one: Path, other: Path) -> bool:
-    return one.stat().st_dev == other.stat().st_dev
-
-
-POISON = 7777  # a token id that no other prompt has
+IS_POISON = "it.request_id.startswith('cmpl-poison')"
 
 
 @pytest.mark.parametrize(
     ("condition", "deed", "flags"),
     [
-        (f"{POISON} in ids", "os.abort()", ()),
+        (f"any({IS_POISON} for it in batch)", "os.abort()", ()),
         # In the tenth decode step after its prompt, wherever that is computed anew.
         (
-            "any(it.request_id.startswith('cmpl-poison') and it.start >= 12 for it in batch)",
+            f"any({IS_POISON} and it.start >= 12 for it in batch)",
             "os.kill(os.getpid(), signal.SIGSEGV)",
             (),
         ),
-        (f"{POISON} in ids", "time.sleep(10**6)", ("--engine-timeout", "2")),
+        (f"any({IS_POISON} for it in batch)", "time.sleep(10**6)", ("--engine-timeout", "2")),
     ],
     ids=["in its prompt", "in its tenth step", "by hanging"],
 )
@@ -191,17 +186,17 @@ def test_a_request_that_kills_engines_is_ended_and_the_others_live(
     condition: str,
     deed: str,
     flags: tuple[str, ...],
-    start_server: StartServer,
+    start_tiny: StartServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", break_engines(tmp_path, condition, deed))
-    with start_server(*FLAGS, *flags) as server:
+    with start_tiny(*FLAGS, *LONGER, *flags) as server:
         good = bodies_of(6, 3, 48)
         quiet = Streams(server.url, good)
         quiet.run()
         poison = {
-            "prompt": [40, POISON, 41],
+            "prompt": [40, 250, 41],
             "max_tokens": 60,
             "ignore_eos": True,
             "temperature": 0,
