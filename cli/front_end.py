@@ -34,14 +34,18 @@ class FrontEnd:
     tenant_secret: bytes | None = None
 
     async def run(
-        self, link: EngineLink, stopped: asyncio.Future[Any], on_serving: Callable[[], None]
+        self,
+        link: EngineLink,
+        stopped: asyncio.Future[Any],
+        reloads: ReloadSignal | None,
+        on_serving: Callable[[], None],
     ) -> str | None:
         """Serve until `stopped`, then drain. Returns why it ended, None if it was told to.
 
-        `on_serving` is called when requests are taken.
+        `reloads` has keys and certificate read again; `on_serving` is called when requests are
+        taken.
         """
         settings = self.settings
-        reloads = ReloadSignal() if settings.has_secret_files else None
         death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         # The engine process loads weights while this one builds tokenizer and app, on a thread, so
         # that a signal is heard meanwhile.
@@ -63,6 +67,7 @@ class FrontEnd:
 
             tls = self.certificate.context if self.certificate else None
             server = HttpServer(app, self.listener, CLOSING_TIMEOUT_S, tls)
+            await server.wait_started()
             on_serving()
             await first_of(stopped, death, server.ended)
             if stopped.done() and not death.done():

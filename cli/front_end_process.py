@@ -4,23 +4,29 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..engine.build import PlannedModel
 from ..engine.errors import OctavoError
 from ..engine.logs import configure_logging
 from ..engine.settings import Settings
 from ..engine.shared_engine import SharedEngine
+from ..server.shared_counts import count_in_place
 from .event_loop import run
 from .front_end import FrontEnd
+from .reloading import ReloadSignal
 from .tls import certificate_of
 
 logger = logging.getLogger("octavo")
 
 PARENT_POLL_S = 0.5
+HELD_BACK = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""Signals that whoever starts this process blocks in it, until it handles them."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Assignment:
     listener: socket.socket
     hub_address: str
     tenant_secret: bytes
+    place: int  # the same for whoever follows after this one's end
+    metrics_folder: Path
 
 
 def main(assignment: Assignment, parent_pid: int) -> None:
@@ -53,8 +61,11 @@ def main(assignment: Assignment, parent_pid: int) -> None:
 async def _serve(assignment: Assignment, parent_pid: int) -> int:
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    reloads = ReloadSignal() if assignment.settings.has_secret_files else None
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
     stopped = asyncio.create_task(told.wait())
-    orphaned = asyncio.create_task(_end_with(parent_pid))
+    orphaned = asyncio.create_task(_end_with(parent_pid, assignment.metrics_folder))
+    count_in_place(assignment.place)
     front_end = FrontEnd(
         assignment.settings,
         assignment.planned,
@@ -64,7 +75,7 @@ async def _serve(assignment: Assignment, parent_pid: int) -> int:
     )
     engine = SharedEngine(assignment.hub_address, identity_of(os.getpid()))
     try:
-        why = await front_end.run(engine, stopped, engine.announce)
+        why = await front_end.run(engine, stopped, reloads, engine.announce)
     finally:
         stopped.cancel()
         orphaned.cancel()
@@ -78,9 +89,10 @@ def identity_of(pid: int) -> bytes:
     return b"front-end-%d" % pid
 
 
-async def _end_with(parent_pid: int) -> None:
+async def _end_with(parent_pid: int, metrics_folder: Path) -> None:
     """End at once when the parent is gone: there is no engine without it."""
     while os.getppid() == parent_pid:
         await asyncio.sleep(PARENT_POLL_S)
     logger.critical("the process that keeps the engine is gone; front end %d ends", os.getpid())
+    shutil.rmtree(metrics_folder, ignore_errors=True)  # the parent cannot
     os._exit(1)

@@ -7,29 +7,34 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 
-from .front_end_process import Assignment, identity_of, main
+from ..engine.hub import EngineHub
+from .front_end_process import HELD_BACK, Assignment, identity_of, main
 
 logger = logging.getLogger("octavo")
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
-MOST_FAILED_STARTS = 5  # of one place, in a row
+SOUND_LIFE_S = 30.0  # after which the next start need not wait
+MOST_FAILED_STARTS = 5  # of one place in a row, while no other front end serves
 STOP_MARGIN_S = 10.0  # beyond the drain's own time
+WATCH_INTERVAL_S = 1.0
 
 
 class FrontEnds:
-    """One process for each assignment.
+    """One process for each assignment; the hub is told of each that comes and goes.
 
-    `on_gone` is called with the identity of each that has ended. `failed` is done, with the reason,
-    when one of them cannot be kept running.
+    One that does not read for `silence_s` what the hub tells it is taken for hung. `failed` is
+    done, with the reason, when there is no front end any more, or one did not come up at first.
     """
 
-    def __init__(self, assignments: list[Assignment], on_gone: Callable[[bytes], None]) -> None:
+    def __init__(self, assignments: list[Assignment], hub: EngineHub, silence_s: float) -> None:
         self._assignments = assignments
-        self._on_gone = on_gone
+        self._hub = hub
+        self._silence_s = silence_s
         self._context = multiprocessing.get_context("spawn")  # forks do not go with our threads
         self._places: list[SpawnProcess | None] = [None] * len(assignments)
         self._serving: set[bytes] = set()
@@ -41,9 +46,12 @@ class FrontEnds:
 
     def start(self) -> None:
         """Start all of them."""
+        resource_tracker.ensure_running()  # it lets signals through again, which we hold back later
         self._keepers = [
             asyncio.create_task(self._keep(number)) for number in range(len(self._assignments))
         ]
+        for keeper in self._keepers:
+            keeper.add_done_callback(self._note_end_of)
 
     def note_serving(self, identity: bytes) -> None:
         """A front end takes requests."""
@@ -66,43 +74,83 @@ class FrontEnds:
             logger.error("%d front ends did not end in time", len(left))
             self.kill()
             await asyncio.wait(left)
-        for keeper in self._keepers:
-            keeper.result()
 
     def kill(self) -> None:
         """End all of them at once."""
         self.signal(signal.SIGKILL)
 
     async def _keep(self, number: int) -> None:
+        """Let there be a front end in this place, until all are stopped."""
         num_failed, delay_s = 0, 0.0
         while not self._stopping.is_set():
-            arguments = (self._assignments[number], os.getpid())
-            process = self._context.Process(target=main, args=arguments)
             began = time.monotonic()
-            process.start()
-            self._places[number] = process
-            assert process.pid is not None
-            identity = identity_of(process.pid)
-            await _ended(process)
-            has_served = identity in self._serving
-            self._serving.discard(identity)
-            self._on_gone(identity)
+            has_served, how = await self._run_one(number)
             if self._stopping.is_set():
                 return
-            num_failed, delay_s = (0, 0.0) if has_served else (num_failed + 1, delay_s)
-            is_first = not self.all_serving.done()
-            if (is_first and not has_served) or num_failed >= MOST_FAILED_STARTS:
-                if not self.failed.done():
-                    self.failed.set_result(f"a front end did not come up ({_exit_of(process)})")
+            life_s = time.monotonic() - began
+            num_failed = 0 if has_served else num_failed + 1
+            if has_served and life_s > SOUND_LIFE_S:
+                delay_s = 0.0
+            is_hopeless = num_failed >= MOST_FAILED_STARTS and not self._serving
+            if not self.failed.done() and (
+                is_hopeless or (not has_served and not self.all_serving.done())
+            ):
+                self.failed.set_result(f"a front end did not come up ({how})")
                 return
-            logger.error(
-                "a front end ended with %s after %.1f s; another one is started",
-                _exit_of(process),
-                time.monotonic() - began,
-            )
+            logger.error("a front end ended with %s after %.1f s; another follows", how, life_s)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
             delay_s = min(LONGEST_DELAY_S, max(FIRST_DELAY_S, 2 * delay_s))
+
+    async def _run_one(self, number: int) -> tuple[bool, str]:
+        """Start a front end, wait for its end. Returns whether it has served, and how it ended."""
+        arguments = (self._assignments[number], os.getpid())
+        process = self._context.Process(target=main, args=arguments)
+        try:
+            with _signals_held_back():
+                process.start()
+        except OSError as error:  # no process, or no file descriptor
+            return False, str(error)
+        self._places[number] = process
+        assert process.pid is not None
+        identity = identity_of(process.pid)
+        self._hub.admit(identity)
+        watching = asyncio.create_task(self._watch(process, identity))
+        try:
+            await _ended(process)
+        finally:
+            watching.cancel()
+        has_served = identity in self._serving
+        self._serving.discard(identity)
+        self._hub.drop(identity)
+        return has_served, _exit_of(process)
+
+    async def _watch(self, process: SpawnProcess, identity: bytes) -> None:
+        """End a front end that hangs."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            silent_s = self._hub.silent_s(identity)
+            if silent_s > self._silence_s:
+                logger.error("a front end has not answered for %.0f s and is ended", silent_s)
+                process.kill()
+                return
+
+    def _note_end_of(self, keeper: asyncio.Task[None]) -> None:
+        if keeper.cancelled() or (error := keeper.exception()) is None:
+            return
+        logger.critical("a front end cannot be kept", exc_info=error)
+        if not self.failed.done():
+            self.failed.set_result(f"a front end cannot be kept: {error}")
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """A process that is started inside gets none of these before it is ready for them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def _ended(process: SpawnProcess) -> None:

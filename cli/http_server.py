@@ -19,6 +19,7 @@ from .open_files import allow_connections
 logger = logging.getLogger("octavo")
 
 SWEEP_INTERVAL_S = 0.5
+START_POLL_S = 0.01
 # What the kernel keeps for a client that does not read: without a limit it is megabytes for each.
 KERNEL_SEND_BYTES = 256 * 1024
 # A peer that lost its power says nothing: ask after a minute, and give up after another.
@@ -73,6 +74,11 @@ class HttpServer:
         self._server = _SignalFreeServer(config)
         self._sweeping = asyncio.create_task(self._sweep(), name="connection-sweep")
         self.ended = asyncio.create_task(self._server.serve(sockets=[listener]))
+
+    async def wait_started(self) -> None:
+        """Return when it listens, or has ended."""
+        while not (self._server.started or self.ended.done()):
+            await asyncio.sleep(START_POLL_S)
 
     async def stop(self) -> None:
         """Close the socket and what connections there are. Raises what ended the server before."""

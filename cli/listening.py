@@ -14,13 +14,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def listen_together(host: str, port: int, count: int) -> list[socket.socket]:
-    """Sockets of one port; the kernel spreads connections evenly over those that listen.
+    """Sockets of one port; Linux spreads connections evenly over those that listen.
 
     Raises ConfigurationError if somebody else has the port.
     """
     with listen(host, port) as probe:  # sockets that share do not notice another server's
         chosen = probe.getsockname()[1]
-    return [_bound(host, chosen, shares=True) for _ in range(count)]
+    listeners = [_bound(host, chosen, shares=True) for _ in range(count)]
+    for listener in listeners:
+        listener.listen()  # or a server that starts meanwhile would find the port free
+    return listeners
 
 
 def _bound(host: str, port: int, *, shares: bool) -> socket.socket:

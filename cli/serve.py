@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import os
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +18,7 @@ from .announcements import announce_end, announce_ready
 from .event_loop import run
 from .front_end import FrontEnd
 from .listening import listen, listen_together
+from .reloading import ReloadSignal
 from .signals import StopSignals
 from .tls import certificate_of
 
@@ -69,6 +71,7 @@ def run_server(settings: Settings, process: EngineProcess) -> int:
 
         listeners = listen_together(settings.host, settings.port, settings.api_server_count)
         return run(serve_shared(settings, planned, process, listeners))
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # one process counts in its own memory
     listener = listen(settings.host, settings.port)
     return run(_serve(FrontEnd(settings, planned, listener, certificate), process))
 
@@ -78,12 +81,13 @@ async def _serve(front_end: FrontEnd, process: EngineProcess) -> int:
     stopped = asyncio.create_task(signals.wait())
     settings, planned = front_end.settings, front_end.planned
     keeper = EngineKeeper(process, planned.config, settings.engine_timeout)
+    reloads = ReloadSignal() if settings.has_secret_files else None
     serving = asyncio.Event()
     announcer = asyncio.create_task(
         announce_ready(serving.wait(), keeper, settings, planned, front_end.listener)
     )
     try:
-        why = await front_end.run(keeper, stopped, serving.set)
+        why = await front_end.run(keeper, stopped, reloads, serving.set)
     finally:
         announcer.cancel()
         stopped.cancel()

@@ -38,30 +38,24 @@ async def serve_shared(
     Returns the exit code.
     """
     folder = _shared_folder()
-    try:
-        return await _serve(settings, planned, process, listeners)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _serve(
-    settings: Settings,
-    planned: PlannedModel,
-    process: EngineProcess,
-    listeners: list[socket.socket],
-) -> int:
-    keeper = EngineKeeper(process, planned.config, settings.engine_timeout)
-    address = process.address + ".hub"
-    hub = EngineHub(keeper, address)
-    secret = secrets.token_bytes(32)
-    front_ends = FrontEnds(
-        [Assignment(settings, planned, one, address, secret) for one in listeners], hub.drop
-    )
 
     def discard() -> None:
         front_ends.kill()
+        shutil.rmtree(folder, ignore_errors=True)
         process.discard()
 
+    keeper = EngineKeeper(process, planned.config, settings.engine_timeout)
+    address = process.hub_address
+    hub = EngineHub(keeper, address)
+    secret = secrets.token_bytes(32)
+    front_ends = FrontEnds(
+        [
+            Assignment(settings, planned, listener, address, secret, place, folder)
+            for place, listener in enumerate(listeners)
+        ],
+        hub,
+        settings.engine_timeout,
+    )
     signals = StopSignals(discard)
     stopped = asyncio.create_task(signals.wait())
     if settings.has_secret_files:
@@ -79,16 +73,21 @@ async def _serve(
         await front_ends.stop(settings.drain_timeout)
     finally:
         announcer.cancel()
-        stopped.cancel()
         await hub.stop()
-    why = next((one.result() for one in (death, front_ends.failed) if one.done()), None)
-    return announce_end(why)
+        shutil.rmtree(folder, ignore_errors=True)
+    if death.done():
+        return announce_end(death.result())
+    if front_ends.failed.done() and not stopped.done():
+        return announce_end(front_ends.failed.result())
+    stopped.cancel()
+    return announce_end(None)
 
 
 def _shared_folder() -> Path:
     """Where the front ends' counters are, which each of them adds up for whoever scrapes it.
 
-    In memory where there is such a place: a disk that is full must not end who counts.
+    In memory where there is such a place: whoever counts in a file on a disk that is full would be
+    ended by SIGBUS.
     """
     where = MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="octavo-metrics-", dir=where))

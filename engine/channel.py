@@ -10,7 +10,7 @@ import zmq
 import zmq.asyncio
 
 from .errors import EngineDeadError
-from .messages import Answer, Asking, FromEngine, ToEngine
+from .messages import Answer, Asking, FromEngine, NoAnswer, ToEngine
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,15 @@ class EngineChannel:
         await asyncio.gather(self._receiving, return_exceptions=True)
         self._socket.close()
 
+    def _answer(self, message: Answer | NoAnswer) -> None:
+        waiter = self._waiters.get(message.ticket)
+        if waiter is None or waiter.done():  # nobody waits any more
+            return
+        if isinstance(message, NoAnswer):
+            waiter.set_exception(EngineDeadError(message.reason))
+        else:
+            waiter.set_result(message)
+
     async def _receive(self) -> None:
         while True:
             payload = await self._socket.recv()
@@ -79,10 +88,8 @@ class EngineChannel:
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 logger.exception("dropped a malformed message of %d bytes", len(payload))
                 continue
-            if isinstance(message, Answer):
-                waiter = self._waiters.get(message.ticket)
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(message)
+            if isinstance(message, Answer | NoAnswer):
+                self._answer(message)
                 continue
             try:
                 self._take(message)

@@ -19,6 +19,7 @@ from .errors import BadRequestError, EngineDeadError, OctavoError
 from .keeper import EngineKeeper
 from .messages import (
     AbortOpen,
+    Alive,
     Cancel,
     EngineStatus,
     FromEngine,
@@ -26,6 +27,7 @@ from .messages import (
     GetFrame,
     GetStats,
     Hello,
+    NoAnswer,
     NumAborted,
     Question,
     ResetPrefixCache,
@@ -41,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 STATUS_INTERVAL_S = 0.2
 ANSWER_TIMEOUT_S = 10.0
-ABORT_TIMEOUT_S = 5.0
+ABORT_TIMEOUT_S = 3.0
 
 
 class EngineHub:
@@ -51,13 +53,13 @@ class EngineHub:
         self._keeper = keeper
         self._address = address
         self._owners = Owners()
-        self._front_ends: set[bytes] = set()
-        self._serving: set[bytes] = set()
+        self._admitted: set[bytes] = set()
+        self._unread: dict[bytes, int] = {}  # statuses that a front end has not read yet
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(ToEngine)
         self._end: str | None = None
         self._tickets = itertools.count(1)
-        self._aborts: dict[int, asyncio.Future[int]] = {}
+        self._aborts: dict[int, tuple[bytes, asyncio.Future[int]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.ROUTER)
@@ -65,7 +67,7 @@ class EngineHub:
     async def start(
         self, on_end: Callable[[str], None], on_serving: Callable[[bytes], None]
     ) -> None:
-        """Take front ends, and let the engine load.
+        """Listen, and let the engine load.
 
         `on_end` is called when there will be no engine any more, `on_serving` with the identity of
         each front end that takes requests.
@@ -88,14 +90,25 @@ class EngineHub:
         self._socket.close()
         self._context.term()
 
+    def admit(self, front_end: bytes) -> None:
+        """A front end was started: listen to it. What others send is not read."""
+        self._admitted.add(front_end)
+
     def drop(self, front_end: bytes) -> None:
         """A front end is gone, and nobody waits for its sequences."""
-        self._front_ends.discard(front_end)
-        self._serving.discard(front_end)
-        left = self._owners.of_owner(front_end)
-        self._cancel(left)
+        self._admitted.discard(front_end)
+        self._unread.pop(front_end, None)
+        for asked, waiter in self._aborts.values():
+            if asked == front_end and not waiter.done():
+                waiter.set_result(0)
+        left = self._owners.remove_owner(front_end)
+        self._keeper.cancel(left)
         if left:
             logger.warning("%d choices were lost with their front end", len(left))
+
+    def silent_s(self, front_end: bytes) -> float:
+        """For how long it has not read what it was told, while the hub itself ran."""
+        return self._unread.get(front_end, 0) * STATUS_INTERVAL_S
 
     def _cancel(self, request_ids: list[str]) -> None:
         self._keeper.cancel(request_ids)
@@ -104,7 +117,11 @@ class EngineHub:
 
     async def _receive(self) -> None:
         while True:
-            sender, payload = await self._socket.recv_multipart()
+            parts = await self._socket.recv_multipart()
+            if len(parts) != 2 or parts[0] not in self._admitted:
+                logger.error("dropped a message of nobody, or that is not (sender, payload)")
+                continue
+            sender, payload = parts
             try:
                 message = self._decoder.decode(payload)
             except (msgspec.MsgspecError, OctavoError, ValueError, RecursionError):
@@ -122,13 +139,14 @@ class EngineHub:
             case Cancel():
                 self._cancel(message.request_ids)
             case Hello():
-                self._front_ends.add(sender)
+                self._unread[sender] = 0
                 self._send(sender, self._status())
+            case Alive():
+                self._unread[sender] = 0
             case Serving():
-                self._serving.add(sender)
                 self._tell_serving(sender)
             case NumAborted():
-                waiter = self._aborts.get(message.ticket)
+                _, waiter = self._aborts.get(message.ticket, (b"", None))
                 if waiter is not None and not waiter.done():
                     waiter.set_result(message.num_choices)
             case AbortOpen():
@@ -153,33 +171,38 @@ class EngineHub:
             answer = await self._keeper.ask(
                 lambda ticket: msgspec.structs.replace(question, ticket=ticket), ANSWER_TIMEOUT_S
             )
-        except EngineDeadError:
-            return  # who asked knows it too, or gives up by itself
+        except EngineDeadError as error:
+            self._send(sender, NoAnswer(error.message, question.ticket))
+            return
         self._send(sender, msgspec.structs.replace(answer, ticket=question.ticket))
 
     async def _abort(self, sender: bytes, wanted: AbortOpen) -> None:
-        """Let all other front ends end these requests; without all answers there is none."""
-        waiters = {}
-        for front_end in self._serving - {sender}:
+        """Let all other front ends end these requests."""
+        tickets = {}
+        for front_end in self._unread.keys() - {sender}:
             ticket = next(self._tickets)
-            waiters[ticket] = asyncio.get_running_loop().create_future()
-            self._aborts[ticket] = waiters[ticket]
+            tickets[ticket] = asyncio.get_running_loop().create_future()
+            self._aborts[ticket] = (front_end, tickets[ticket])
             self._send(front_end, msgspec.structs.replace(wanted, ticket=ticket))
         try:
-            counts = await asyncio.wait_for(asyncio.gather(*waiters.values()), ABORT_TIMEOUT_S)
+            counts = await asyncio.wait_for(asyncio.gather(*tickets.values()), ABORT_TIMEOUT_S)
         except asyncio.TimeoutError:
-            logger.error("not all front ends have answered that they aborted what was to be")
-            return
+            reason = "a front end does not answer: not all of its requests may have been aborted"
+            logger.error("%s", reason)
+            self._send(sender, NoAnswer(reason, wanted.ticket))
+        else:
+            self._send(sender, NumAborted(sum(counts), wanted.ticket))
         finally:
-            for ticket in waiters:
+            for ticket in tickets:
                 del self._aborts[ticket]
-        self._send(sender, NumAborted(sum(counts), wanted.ticket))
 
     def _on_step(self, result: StepResult) -> None:
         for owner, share in self._owners.shares(result):
             self._send(owner, share)
 
     def _on_end(self, reason: str) -> None:
+        if self._end is not None:
+            return
         self._end = reason
         self._broadcast(self._status())
         self._tell_end(reason)
@@ -187,6 +210,8 @@ class EngineHub:
     async def _tell_status(self) -> None:
         while True:
             await asyncio.sleep(STATUS_INTERVAL_S)
+            for front_end in self._unread:
+                self._unread[front_end] += 1
             self._broadcast(self._status())
 
     def _status(self) -> EngineStatus:
@@ -204,7 +229,7 @@ class EngineHub:
         )
 
     def _broadcast(self, message: FromEngine) -> None:
-        for front_end in self._front_ends:
+        for front_end in self._unread:
             self._send(front_end, message)
 
     def _send(self, receiver: bytes, message: FromEngine) -> None:
@@ -213,4 +238,10 @@ class EngineHub:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._note_end_of)
+
+    def _note_end_of(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.critical("the hub failed", exc_info=error)
+            self._on_end(f"the hub failed: {error}")

@@ -14,9 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from .errors import ConfigurationError
 from .flight_recorder import FlightRecorder
 
 DISCARD_TIMEOUT_S = 5.0
+LONGEST_FOLDER = 90  # bytes: with the socket's own name less than the 104 that macOS allows
 # Turns in which an idle OpenMP thread looks for work before it sleeps: some 10 microseconds, enough
 # between two layers. At the runtime's default of 300,000 it keeps cores from the front end, and
 # where another process computes too, both crawl.
@@ -28,7 +30,13 @@ class EngineProcess:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="octavo-"))  # mode 0700: ours alone
+        if len(os.fsencode(self._folder)) > LONGEST_FOLDER:
+            self._folder.rmdir()
+            raise ConfigurationError(
+                f"the name of {self._folder.parent} is too long for sockets: set TMPDIR to another"
+            )
         self.address = f"ipc://{self._folder}/engine.sock"
+        self.hub_address = f"ipc://{self._folder}/hub.sock"
         self.record_path = self._folder / "flight"
         self._start()
 

@@ -16,6 +16,10 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """A front end is there; the engine answers with Ready once it is."""
 
 
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """A front end has read the hub's status."""
+
+
 class Serving(msgspec.Struct, frozen=True, tag="serving"):
     """A front end takes requests from now on; the hub is told."""
 
@@ -100,7 +104,7 @@ Question = GetStats | ResetPrefixCache | GetFrame | GetBlock | AbortOpen
 Asking = Callable[[int], Question]
 """Makes a question with the ticket by which its answer is known."""
 
-ToEngine = Hello | Serving | Submit | Cancel | Question | NumAborted | Shutdown
+ToEngine = Hello | Alive | Serving | Submit | Cancel | Question | NumAborted | Shutdown
 
 
 class TokenScore(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -259,7 +263,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class EngineStatus(msgspec.Struct, frozen=True, tag="status"):
-    """What the hub tells its front ends of the engine, now and then and at every change.
+    """What the hub tells its front ends of the engine, several times a second; they say `Alive`.
 
     `end` says why there will be no engine any more.
     """
@@ -275,5 +279,12 @@ class EngineStatus(msgspec.Struct, frozen=True, tag="status"):
     end: str | None = None
 
 
+class NoAnswer(msgspec.Struct, frozen=True, tag="no_answer"):
+    """The hub got none, and says why."""
+
+    reason: str
+    ticket: int
+
+
 Answer = EngineStats | PrefixCacheReset | Frame | BlockDetail | NumAborted
-FromEngine = StepResult | Answer | Ready | Failed | EngineStatus | AbortOpen
+FromEngine = StepResult | Answer | NoAnswer | Ready | Failed | EngineStatus | AbortOpen

@@ -12,18 +12,24 @@ class Owners:
 
     def __init__(self) -> None:
         self._owners: dict[str, bytes] = {}
+        self._latest: bytes | None = None  # who submitted last
 
     def add(self, request_id: str, owner: bytes) -> None:
         """This sequence belongs to that front end."""
-        self._owners[request_id] = owner
+        self._owners[request_id] = self._latest = owner
 
     def remove(self, request_id: str) -> None:
         """It has ended."""
         self._owners.pop(request_id, None)
 
-    def of_owner(self, owner: bytes) -> list[str]:
-        """The sequences of one front end."""
-        return [request_id for request_id, one in self._owners.items() if one == owner]
+    def remove_owner(self, owner: bytes) -> list[str]:
+        """A front end is gone. Returns its sequences."""
+        left = [request_id for request_id, one in self._owners.items() if one == owner]
+        for request_id in left:
+            del self._owners[request_id]
+        if self._latest == owner:
+            self._latest = None
+        return left
 
     def shares(self, result: StepResult) -> Iterator[tuple[bytes, StepResult]]:
         """Each owner with its own deltas; one of them gets the step's figures, which count once.
@@ -39,8 +45,8 @@ class Owners:
         if len(deltas) == 1:
             yield next(iter(deltas)), result
             return
-        if not deltas:  # a chunk of a long prompt: the figures still count
-            some = next(iter(self._owners.values()), None)
+        if not deltas:  # a chunk of a long prompt, or all were cancelled: the figures still count
+            some = self._latest or next(iter(self._owners.values()), None)
             if some is not None and result.step_seconds > 0.0:
                 yield some, result
             return

@@ -127,7 +127,9 @@ class EngineLoop:
         try:
             self._core.add(submit)
         except ValueError as error:
-            refused = SequenceDelta(submit.request_id, finish_reason="error", error=str(error))
+            refused = SequenceDelta(
+                submit.request_id, finish_reason="error", error=str(error), is_own_fault=True
+            )
             self._send(sender, only_deltas((refused,)))
             return
         self._owners.add(submit.request_id, sender)

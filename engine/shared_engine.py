@@ -11,6 +11,7 @@ from .engine_link import AbortHere
 from .errors import EngineDeadError
 from .messages import (
     AbortOpen,
+    Alive,
     Answer,
     Asking,
     Cancel,
@@ -159,6 +160,7 @@ class SharedEngine:
             case EngineStatus():
                 had_ended = self._status.end is not None
                 self._status, self._told_at = message, time.monotonic()
+                self._channel.send(Alive())
                 if message.is_ready or message.end is not None:
                     self._has_begun.set()
                 if message.end is not None and not had_ended:

@@ -5,6 +5,8 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 
+import zmq
+
 from .client import Death, EngineClient
 from .errors import EngineDeadError
 
@@ -77,8 +79,12 @@ class Supervisor:
             began = time.monotonic()
             try:
                 await self._client.restart()
-            except (EngineDeadError, OSError) as error:  # no process, or no room for its files
+            except (EngineDeadError, OSError, zmq.ZMQError) as error:  # or no room for its files
                 reason = str(error)
+                logger.error("the engine did not come up: %s", reason)
+                continue
+            if not self._client.is_alive:  # `note_death` has left that to us
+                reason = "it ended as soon as it was ready"
                 logger.error("the engine did not come up: %s", reason)
                 continue
             self.num_restarts += 1

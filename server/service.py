@@ -116,7 +116,7 @@ class Heading:
         shown = f"{kind}-{body.request_id or request.state.request_id}"
         return cls(
             id=shown,
-            engine_id=f"{shown}-{secrets.token_hex(4)}",
+            engine_id=f"{shown}-{secrets.token_hex(8)}",
             created=int(time.time()),
             model=model,
             arrived_at=time.monotonic(),

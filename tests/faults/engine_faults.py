@@ -114,8 +114,7 @@ async def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None
 def break_engines(folder: Path, condition: str, deed: str) -> str:
     """A folder for PYTHONPATH: in an engine's step, where `condition` holds, `deed` is done.
 
-    Both are Python; they see `batch` (items of the step). Only
-    engine processes are touched.
+    Both are Python; they see `batch` (items of the step). Only engine processes are touched.
     """
     code = f"""
         import sys
