@@ -1,11 +1,16 @@
 """Several front ends share one engine: they count, abort and cache as one, and may die."""
 
 import asyncio
+import contextlib
+import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,18 +90,22 @@ def test_aborting_reaches_the_requests_of_all_front_ends(pair: Any) -> None:
 
 def test_load_and_dashboard_are_of_all(pair: Any) -> None:
     streams = Streams(pair.url, bodies_of(1500))
-    loads = []
+    loads: list[int] = []
+    shown: list[int] = []
 
     async def look(running: Streams) -> None:
         await until(lambda: all(running.texts))
         async with httpx.AsyncClient(base_url=pair.url, verify=False) as client:
             for _ in range(20):
                 async with client.stream("GET", "/dashboard/events") as answer:
-                    assert answer.status_code == 200
+                    async for line in answer.aiter_lines():
+                        if line.startswith("data:") and '"requests"' in line:
+                            shown.append(len(json.loads(line[5:])["requests"]))
+                            break
                 loads.append((await client.get("/load")).json()["server_load"])
 
     streams.run(look)
-    assert max(loads) == NUM_STREAMS
+    assert max(loads) == max(shown) == NUM_STREAMS
     assert not streams.errors
 
 
@@ -183,9 +192,91 @@ def drill(kills: int, seed: int, start_server: StartServer) -> DrillResult:
 
 
 def test_a_front_end_dies_and_the_others_go_on(pair: Any) -> None:
+    before = pair.gauge("octavo_generation_tokens_total")
     ended, broken, failed = kill_front_ends(pair, 2, seed=3)
     assert ended + broken == 2 * NUM_STREAMS
     assert ended > 0 and broken > 0 and failed == 0
+    # What the dead had counted is not lost.
+    assert pair.gauge("octavo_generation_tokens_total") >= before + ended * 700
+
+
+def test_what_dead_front_ends_have_sent_is_not_computed(pair: Any) -> None:
+    """Their messages are read after their end, because the hub stood still."""
+    os.kill(pair.process.pid, signal.SIGSTOP)
+    victims = front_end_pids(pair)
+
+    def ask(body: dict[str, Any]) -> None:
+        with contextlib.suppress(httpx.TransportError):
+            pair.post("/v1/completions", json=body)
+
+    clients = [threading.Thread(target=ask, args=(body,)) for body in bodies_of(3000)]
+    for client in clients:
+        client.start()
+    time.sleep(2.0)
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    os.kill(pair.process.pid, signal.SIGCONT)
+    for client in clients:
+        client.join()
+    pair.wait_idle()
+
+
+def test_a_front_end_that_hangs_is_replaced(start_tiny: StartServer, wait_until: Any) -> None:
+    flags = ("--api-server-count", "2", "--engine-timeout", "6", "--admin-key", "admin")
+    with start_tiny(*flags) as server:
+        victim, other = front_end_pids(server)
+        os.kill(victim, signal.SIGSTOP)
+        refused = None
+        while refused is None:  # the half of the connections that go to the other one
+            with contextlib.suppress(httpx.TimeoutException):
+                refused = httpx.post(
+                    server.url + "/abort_requests", json={"all": True}, headers=ADMIN, timeout=4.5
+                )
+        assert refused.status_code == 503
+        assert "does not answer" in refused.json()["error"]["message"]
+        wait_until(lambda: victim not in front_end_pids(server), DEADLINE_S)
+        wait_until(lambda: len(front_end_pids(server)) == 2, DEADLINE_S)
+        assert other in front_end_pids(server)
+        assert "has not answered for" in server.log_path.read_text()
+        late = Streams(server.url, bodies_of(5))
+        late.run()
+        assert len(late.finish_reasons) == NUM_STREAMS
+
+
+def test_a_place_that_could_not_be_filled_is_filled_later(
+    start_tiny: StartServer, wait_until: Any, tmp_path: Path
+) -> None:
+    """No file descriptors for a while; meanwhile SIGHUP, which nobody may die of."""
+    keys = tmp_path / "keys"
+    keys.write_text("key\n")
+    with start_tiny("--api-server-count", "2", "--api-key-file", str(keys)) as server:
+        pid = server.process.pid
+        usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, usual[1]))
+        victim, _ = front_end_pids(server)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: "Too many open files" in server.log_path.read_text(), DEADLINE_S)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+
+        def has_come() -> bool:
+            server.process.send_signal(signal.SIGHUP)
+            time.sleep(0.05)
+            return len(front_end_pids(server)) == 2
+
+        wait_until(has_come, DEADLINE_S)
+        for _ in range(20):  # until it serves
+            server.process.send_signal(signal.SIGHUP)
+            time.sleep(0.1)
+        assert {server.get("/livez").status_code for _ in range(NUM_STREAMS)} == {200}
+        assert len(front_end_pids(server)) == 2
+
+
+def test_a_port_that_is_shared_is_taken(pair: Any) -> None:
+    port = pair.url.rpartition(":")[2]
+    command = [sys.executable, "-m", "octavo", "serve", "--api-server-count", "2", "--port", port]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert ended.returncode == 1
+    assert "cannot listen on" in ended.stderr
 
 
 def test_keys_and_tenants_are_those_of_all(
@@ -237,9 +328,37 @@ def test_nobody_outlives_who_keeps_the_engine(start_tiny: StartServer, wait_unti
     with start_tiny("--api-server-count", "2") as server:
         left = children(server, "")
         assert len(left) >= 3
+        counts = _folder_of_counts(front_end_pids(server)[0])
+        assert counts.is_dir()
         server.process.kill()
         server.process.wait()
         wait_until(lambda: not any(_runs(pid) for pid in left), DEADLINE_S)
+        assert not counts.exists()
+
+
+def test_a_second_signal_ends_all_at_once(start_tiny: StartServer, wait_until: Any) -> None:
+    with start_tiny("--api-server-count", "2") as server:
+        left = children(server, "")
+        counts = _folder_of_counts(front_end_pids(server)[0])
+        streams = Streams(server.url, bodies_of(3000))
+
+        async def stop(running: Streams) -> None:
+            await until(lambda: all(running.texts))
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+
+        with pytest.raises(httpx.TransportError):
+            streams.run(stop)
+        assert server.process.wait(DEADLINE_S) == 128 + signal.SIGTERM
+        wait_until(lambda: not any(_runs(pid) for pid in left), DEADLINE_S)
+        assert not counts.exists()
+
+
+def _folder_of_counts(pid: int) -> Path:
+    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    name = "PROMETHEUS_MULTIPROC_DIR="
+    return Path(next(one for one in variables if one.startswith(name)).removeprefix(name))
 
 
 def _runs(pid: int) -> bool:
