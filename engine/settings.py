@@ -191,7 +191,7 @@ class Settings(BaseSettings):
         gt=0.0,
         allow_inf_nan=False,
         description="Seconds that open work may wait for a step to end; then another engine "
-        "takes over.",
+        "takes over. One of several front ends that is silent for so long is replaced too.",
     )
     api_server_count: int = Field(
         1,
