@@ -94,7 +94,9 @@ def drill(kills: int, streams: int, seed: int, start_server: StartServer) -> Dri
         requests_lost=len(lost),
         blocks_leaked=int(blocks),
         seeds=(seed,) if lost else (),
-        note=f"{streams} seeded streams, compared with those of an undisturbed run",
+        note=f"{streams} seeded streams; "
+        + ("texts differ from" if lost else "texts equal to")
+        + " an undisturbed run's",
     )
 
 
