@@ -20,6 +20,7 @@ from .grammars import Grammars
 from .messages import (
     BlockDetail,
     EngineStats,
+    EngineStatus,
     Frame,
     GetBlock,
     GetFrame,
@@ -84,24 +85,14 @@ class AsyncEngine:
         return self._open.listeners
 
     @property
-    def is_ready(self) -> bool:
-        """Whether requests can be served now."""
-        return self._link.is_ready
-
-    @property
-    def last_step_age_s(self) -> float:
-        """Seconds that open work has waited for a step to finish; 0 when there is none."""
-        return self._link.last_step_age_s
+    def status(self) -> EngineStatus:
+        """How the engine is, and how much is open, of all front ends."""
+        return self._link.status
 
     @property
     def is_stalled(self) -> bool:
         """Whether there is work but no step has finished for `--engine-timeout`."""
-        return self.last_step_age_s > self.settings.engine_timeout
-
-    @property
-    def num_restarts(self) -> int:
-        """Engines that were started because the one before was lost."""
-        return self._link.num_restarts
+        return self.status.last_step_age_s > self.settings.engine_timeout
 
     async def start(self) -> None:
         """Let the engine load its model; returns before it is loaded (`wait_ready`)."""
@@ -110,21 +101,6 @@ class AsyncEngine:
     async def wait_ready(self) -> dict[str, float]:
         """Wait for the model. Returns start-up seconds by phase; raises EngineDeadError."""
         return await self._link.wait_ready()
-
-    @property
-    def startup_seconds(self) -> dict[str, float]:
-        """How long each phase of starting took, and all (`total`); empty until it is ready."""
-        return self._link.startup_seconds
-
-    @property
-    def num_blocks(self) -> int:
-        """KV blocks that requests can hold; an estimate until the engine is ready."""
-        return self._link.num_blocks
-
-    @property
-    def resident_bytes(self) -> int:
-        """Memory that the engine's process occupies; 0 if it is gone."""
-        return self._link.resident_bytes
 
     async def stop(self) -> None:
         """End every open request, and let go of the engine."""
@@ -158,7 +134,7 @@ class AsyncEngine:
 
         `with_tokens` adds the ids of its tokens.
         """
-        num_blocks = self.num_blocks
+        num_blocks = self.status.num_blocks
         if not 1 <= block_id <= num_blocks:
             raise NotFoundError(f"There is no block {block_id}: blocks are 1 to {num_blocks}.")
         answer = await self._link.ask(
@@ -170,11 +146,6 @@ class AsyncEngine:
     def config_values(self) -> dict[str, Any]:
         """The engine's configuration, to be shown."""
         return msgspec.structs.asdict(self.config)
-
-    @property
-    def num_open(self) -> int:
-        """Choices that wait or run, of all front ends."""
-        return self._link.num_open
 
     def close(self) -> None:
         """Take no more requests: `generate` raises EngineDeadError from now on."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from .messages import Answer, Asking, StepResult, Submit
+from .messages import Answer, Asking, EngineStatus, StepResult, Submit
 
 AbortHere = Callable[[tuple[str, ...] | None, str], int]
 """Ends requests by their public ids (None: all) for a reason; returns how many choices."""
@@ -13,36 +13,12 @@ class EngineLink(Protocol):
     """An engine that goes on after its process died. All methods belong to one event loop."""
 
     @property
-    def is_ready(self) -> bool:
-        """Whether sequences can be computed now."""
+    def status(self) -> EngineStatus:
+        """How it is now."""
 
     @property
     def takes_requests(self) -> bool:
-        """Whether they can be handed over: they may wait while a lost engine is replaced."""
-
-    @property
-    def num_restarts(self) -> int:
-        """Engines that were started because the one before was lost."""
-
-    @property
-    def num_open(self) -> int:
-        """Sequences that wait or run, of all front ends."""
-
-    @property
-    def num_blocks(self) -> int:
-        """KV blocks that sequences can hold; an estimate until the engine is ready."""
-
-    @property
-    def last_step_age_s(self) -> float:
-        """Seconds that open work has waited for a step to finish; 0 when there is none."""
-
-    @property
-    def resident_bytes(self) -> int:
-        """Memory that the engine's process occupies; 0 if it is gone."""
-
-    @property
-    def startup_seconds(self) -> dict[str, float]:
-        """How long each phase of starting took, and all (`total`); empty until it is ready."""
+        """Whether sequences can be handed over: they may wait while a lost engine is replaced."""
 
     async def start(
         self,
@@ -57,7 +33,7 @@ class EngineLink(Protocol):
         """
 
     async def wait_ready(self) -> dict[str, float]:
-        """Wait for the model. Returns `startup_seconds`; raises EngineDeadError."""
+        """Wait for the model. Returns start-up seconds by phase; raises EngineDeadError."""
 
     async def stop(self) -> None:
         """Let go of the engine; one's own ends."""

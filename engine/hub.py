@@ -215,18 +215,7 @@ class EngineHub:
             self._broadcast(self._status())
 
     def _status(self) -> EngineStatus:
-        keeper = self._keeper
-        return EngineStatus(
-            is_ready=keeper.is_ready,
-            takes_requests=keeper.takes_requests,
-            num_restarts=keeper.num_restarts,
-            num_open=keeper.num_open,
-            num_blocks=keeper.num_blocks,
-            last_step_age_s=keeper.last_step_age_s,
-            resident_bytes=keeper.resident_bytes,
-            startup_seconds=keeper.startup_seconds,
-            end=self._end,
-        )
+        return msgspec.structs.replace(self._keeper.status, end=self._end)
 
     def _broadcast(self, message: FromEngine) -> None:
         for front_end in self._unread:

@@ -11,7 +11,7 @@ from .client import Death, EngineClient
 from .engine_link import AbortHere
 from .kept_sequence import KeptSequence
 from .launch import EngineProcess
-from .messages import Answer, Asking, SequenceDelta, StepResult, Submit
+from .messages import Answer, Asking, EngineStatus, SequenceDelta, StepResult, Submit
 from .plan import EngineConfig
 from .replay import Quarantine, Replay
 from .supervisor import Supervisor
@@ -34,14 +34,25 @@ class EngineKeeper:
         self._replay = Replay(self._send)
         self._quarantine = Quarantine()
         self._supervisor = Supervisor(
-            timeout_s, lambda: self.last_step_age_s, self._on_lost, self._on_back, self._on_end
+            timeout_s, lambda: self._last_step_age_s, self._on_lost, self._on_back, self._on_end
         )
         self._client = EngineClient(process, config, self._take, self._supervisor.note_death)
 
     @property
-    def is_ready(self) -> bool:
-        """Whether sequences can be computed now."""
-        return self._client.is_ready
+    def status(self) -> EngineStatus:
+        """How the engine is now."""
+        client = self._client
+        ready = client.ready
+        return EngineStatus(
+            is_ready=client.is_ready,
+            takes_requests=self.takes_requests,
+            num_restarts=self._supervisor.num_restarts,
+            num_open=len(self._kept),
+            num_blocks=client.num_blocks,
+            last_step_age_s=self._last_step_age_s,
+            resident_bytes=client.resident_bytes,
+            startup_seconds=ready.result() if client.is_loaded and ready is not None else {},
+        )
 
     @property
     def takes_requests(self) -> bool:
@@ -49,37 +60,10 @@ class EngineKeeper:
         return self._client.is_loaded or self._supervisor.is_restarting
 
     @property
-    def num_restarts(self) -> int:
-        """Engines that were started because the one before was lost."""
-        return self._supervisor.num_restarts
-
-    @property
-    def num_open(self) -> int:
-        """Sequences that wait or run."""
-        return len(self._kept)
-
-    @property
-    def num_blocks(self) -> int:
-        """KV blocks that sequences can hold; an estimate until the engine is ready."""
-        return self._client.num_blocks
-
-    @property
-    def last_step_age_s(self) -> float:
-        """Seconds that open work has waited for a step to finish; 0 when there is none."""
+    def _last_step_age_s(self) -> float:
         if self._busy_since is None:
             return 0.0
         return time.monotonic() - max(self._last_step_at, self._busy_since)
-
-    @property
-    def resident_bytes(self) -> int:
-        """Memory that the engine's process occupies; 0 if it is gone."""
-        return self._client.resident_bytes
-
-    @property
-    def startup_seconds(self) -> dict[str, float]:
-        """How long each phase of starting took, and all (`total`); empty until it is ready."""
-        ready = self._client.ready
-        return ready.result() if self._client.is_loaded and ready is not None else {}
 
     async def start(
         self,
@@ -93,7 +77,7 @@ class EngineKeeper:
         self._supervisor.start(self._client)
 
     async def wait_ready(self) -> dict[str, float]:
-        """Wait for the model. Returns `startup_seconds`; raises EngineDeadError."""
+        """Wait for the model. Returns start-up seconds by phase; raises EngineDeadError."""
         assert self._client.ready is not None
         return await asyncio.shield(self._client.ready)
 
@@ -129,7 +113,7 @@ class EngineKeeper:
         return 0
 
     def _send(self, sequences: list[KeptSequence]) -> None:
-        if self.is_ready:  # else they are submitted when there is an engine again
+        if self._client.is_ready:  # else they are submitted when there is an engine again
             self._client.submit([one.to_submit() for one in sequences])
 
     def _take(self, result: StepResult) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import msgspec
 import zmq.asyncio
 
 from .channel import EngineChannel
@@ -54,46 +55,17 @@ class SharedEngine:
         self._abort_here: AbortHere
 
     @property
-    def is_ready(self) -> bool:
-        """Whether sequences can be computed now."""
-        return self._status.is_ready and self._silent_s < SILENCE_S
+    def status(self) -> EngineStatus:
+        """How the engine is, as far as the hub has told."""
+        told, silent_s = self._status, time.monotonic() - self._told_at
+        age_s = told.last_step_age_s + silent_s if told.num_open else 0.0
+        is_ready = told.is_ready and silent_s < SILENCE_S
+        return msgspec.structs.replace(told, is_ready=is_ready, last_step_age_s=age_s)
 
     @property
     def takes_requests(self) -> bool:
         """Whether sequences can be handed over: while a lost engine is replaced they wait."""
         return self._status.takes_requests
-
-    @property
-    def num_restarts(self) -> int:
-        """Engines that were started because the one before was lost."""
-        return self._status.num_restarts
-
-    @property
-    def num_open(self) -> int:
-        """Sequences that wait or run, of all front ends."""
-        return self._status.num_open
-
-    @property
-    def num_blocks(self) -> int:
-        """KV blocks that sequences can hold; an estimate until the engine is ready."""
-        return self._status.num_blocks
-
-    @property
-    def last_step_age_s(self) -> float:
-        """Seconds that open work has waited for a step to finish; 0 when there is none."""
-        if not self._status.num_open:
-            return 0.0
-        return self._status.last_step_age_s + self._silent_s
-
-    @property
-    def resident_bytes(self) -> int:
-        """Memory that the engine's process occupies; 0 if it is gone."""
-        return self._status.resident_bytes
-
-    @property
-    def startup_seconds(self) -> dict[str, float]:
-        """How long each phase of starting took, and all (`total`); empty until it is ready."""
-        return self._status.startup_seconds
 
     async def start(
         self,
@@ -111,11 +83,11 @@ class SharedEngine:
         self._channel.send(Serving())
 
     async def wait_ready(self) -> dict[str, float]:
-        """Wait for the model. Returns `startup_seconds`; raises EngineDeadError."""
+        """Wait for the model. Returns start-up seconds by phase; raises EngineDeadError."""
         await self._has_begun.wait()
         if self._status.end is not None:
             raise EngineDeadError(self._status.end)
-        return self.startup_seconds
+        return self._status.startup_seconds
 
     async def stop(self) -> None:
         """Let go of the engine; whoever started this front end tells the hub of its end."""
@@ -137,7 +109,7 @@ class SharedEngine:
 
     async def ask(self, asking: Asking, timeout_s: float) -> Answer:
         """The answer, after the present step. Raises EngineDeadError without one in time."""
-        if not self.is_ready:
+        if not self.status.is_ready:
             raise EngineDeadError("the engine is not running")
         return await self._channel.ask(asking, timeout_s)
 
@@ -148,10 +120,6 @@ class SharedEngine:
         )
         assert isinstance(answer, NumAborted)
         return answer.num_choices
-
-    @property
-    def _silent_s(self) -> float:
-        return time.monotonic() - self._told_at
 
     def _take(self, message: FromEngine) -> None:
         match message:

@@ -92,10 +92,10 @@ class Dashboard:
     async def _events(self, is_admin: bool) -> AsyncIterator[bytes]:
         num_taken, number = self._history.num_taken, -1
         version: int | None = None
-        num_blocks = self._engine.num_blocks
+        num_blocks = self._engine.status.num_blocks
         yield event(self._hello(is_admin))
         # An engine that came up with another number of blocks ends the stream; viewers come again.
-        while not self._is_closed and self._engine.num_blocks == num_blocks:
+        while not self._is_closed and self._engine.status.num_blocks == num_blocks:
             news = self._news  # before looking, so that nothing is missed
             for sample in self._history.since(num_taken):
                 yield event({"type": "sample", "values": _rounded(sample)})
@@ -122,7 +122,7 @@ class Dashboard:
             "model": engine.info.served_names[0],
             "max_model_len": engine.info.max_model_len,
             "is_admin": is_admin,
-            "num_blocks": engine.num_blocks,
+            "num_blocks": engine.status.num_blocks,
             "block_size": engine.config.block_size,
             "max_num_seqs": engine.config.max_num_seqs,
             "max_queued_requests": engine.settings.max_queued_requests,

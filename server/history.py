@@ -112,12 +112,12 @@ class History:
     @property
     def _is_idle(self) -> bool:
         """Whether nothing can have changed since the last answer."""
-        known = self._stats
+        known, status = self._stats, self._engine.status
         return (
             known is not None
             and not (known.num_running or known.num_waiting or known.blocks_used)
-            and self._engine.is_ready
-            and self._engine.num_open == 0
+            and status.is_ready
+            and status.num_open == 0
         )
 
     def _read(self) -> _Reading:

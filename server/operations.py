@@ -98,7 +98,7 @@ async def readyz(request: Request, service: ServiceOfApp) -> Response:
     assert isinstance(drain, Drain)
     if drain.has_begun:
         return _unavailable("the server is shutting down")
-    return Response() if service.engine.is_ready else _unavailable("the model is not loaded")
+    return Response() if service.engine.status.is_ready else _unavailable("the model is not loaded")
 
 
 @router.get("/ping", response_class=Response)
@@ -106,10 +106,10 @@ async def readyz(request: Request, service: ServiceOfApp) -> Response:
 async def health(service: ServiceOfApp) -> Response:
     """Whether the engine is ready and, if it has work, makes progress."""
     engine = service.engine
-    if not engine.is_ready:
+    if not engine.status.is_ready:
         return _unavailable("the engine is not ready")
     if engine.is_stalled:
-        age = engine.last_step_age_s
+        age = engine.status.last_step_age_s
         return _unavailable(f"the engine has work, but its last step ended {age:.0f} s ago")
     return Response()
 
@@ -123,7 +123,7 @@ async def version() -> VersionResponse:
 @router.get("/load")
 async def load(service: ServiceOfApp) -> LoadResponse:
     """How many choices wait or run, without waiting for the engine."""
-    return LoadResponse(server_load=service.engine.num_open)
+    return LoadResponse(server_load=service.engine.status.num_open)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -136,15 +136,16 @@ async def metrics(request: Request, service: ServiceOfApp) -> Response:
         stats = await engine.stats(SCRAPE_TIMEOUT_S)
     except EngineDeadError:
         stats = None
+    status = engine.status
     text = collected.render(
         ServerState(
             stats=stats,
-            is_ready=engine.is_ready,
+            is_ready=status.is_ready,
             is_draining=drain.has_begun,
-            last_step_age_s=engine.last_step_age_s,
-            startup_seconds=engine.startup_seconds,
-            resident_bytes=engine.resident_bytes,
-            num_restarts=engine.num_restarts,
+            last_step_age_s=status.last_step_age_s,
+            startup_seconds=status.startup_seconds,
+            resident_bytes=status.resident_bytes,
+            num_restarts=status.num_restarts,
         )
     )
     return Response(text, headers={"Content-Type": CONTENT_TYPE})
