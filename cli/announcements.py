@@ -2,10 +2,9 @@
 
 import logging
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from ..engine.build import PlannedModel, describe_model
-from ..engine.engine_link import EngineLink
 from ..engine.errors import EngineDeadError
 from ..engine.settings import Settings
 
@@ -14,7 +13,7 @@ logger = logging.getLogger("octavo")
 
 async def announce_ready(
     serving: Awaitable[object],
-    engine: EngineLink,
+    wait_ready: Callable[[], Awaitable[dict[str, float]]],
     settings: Settings,
     planned: PlannedModel,
     listener: socket.socket,
@@ -22,7 +21,7 @@ async def announce_ready(
     """Say, when requests are taken and the model is loaded, where that is, and how long it took."""
     await serving
     try:
-        phases = await engine.wait_ready()
+        phases = await wait_ready()
     except EngineDeadError:
         return  # its end is told elsewhere
     host, port = listener.getsockname()[:2]

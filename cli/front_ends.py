@@ -22,6 +22,7 @@ SOUND_LIFE_S = 30.0  # after which the next start need not wait
 MOST_FAILED_STARTS = 5  # of one place in a row, while no other front end serves
 STOP_MARGIN_S = 10.0  # beyond the drain's own time
 WATCH_INTERVAL_S = 1.0
+START_TIMEOUT_S = 120.0
 
 
 class FrontEnds:
@@ -126,10 +127,15 @@ class FrontEnds:
         return has_served, _exit_of(process)
 
     async def _watch(self, process: SpawnProcess, identity: bytes) -> None:
-        """End a front end that hangs."""
+        """End a front end that hangs, or does not come to serve."""
+        began = time.monotonic()
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
             silent_s = self._hub.silent_s(identity)
+            if identity not in self._serving and time.monotonic() - began > START_TIMEOUT_S:
+                logger.error("a front end has not come up in %.0f s and is ended", START_TIMEOUT_S)
+                process.kill()
+                return
             if silent_s > self._silence_s:
                 logger.error("a front end has not answered for %.0f s and is ended", silent_s)
                 process.kill()

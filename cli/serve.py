@@ -84,7 +84,7 @@ async def _serve(front_end: FrontEnd, process: EngineProcess) -> int:
     reloads = ReloadSignal() if settings.has_secret_files else None
     serving = asyncio.Event()
     announcer = asyncio.create_task(
-        announce_ready(serving.wait(), keeper, settings, planned, front_end.listener)
+        announce_ready(serving.wait(), keeper.wait_ready, settings, planned, front_end.listener)
     )
     try:
         why = await front_end.run(keeper, stopped, reloads, serving.set)

@@ -63,7 +63,7 @@ async def serve_shared(
     death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     await hub.start(death.set_result, front_ends.note_serving)
     announcer = asyncio.create_task(
-        announce_ready(front_ends.all_serving, keeper, settings, planned, listeners[0])
+        announce_ready(front_ends.all_serving, hub.wait_ready, settings, planned, listeners[0])
     )
     try:
         front_ends.start()

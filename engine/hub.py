@@ -8,6 +8,7 @@ ends see a pause.
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -42,6 +43,7 @@ from .owners import Owners, only_deltas
 logger = logging.getLogger(__name__)
 
 STATUS_INTERVAL_S = 0.2
+WATCH_INTERVAL_S = 0.05
 ANSWER_TIMEOUT_S = 10.0
 ABORT_TIMEOUT_S = 3.0
 
@@ -80,6 +82,17 @@ class EngineHub:
         self._spawn(self._receive())
         self._spawn(self._tell_status())
         await self._keeper.start(self._on_step, self._on_end)
+
+    async def wait_ready(self) -> dict[str, float]:
+        """Wait until every front end knows that the model is loaded.
+
+        Returns start-up seconds by phase; raises EngineDeadError.
+        """
+        phases = await self._keeper.wait_ready()
+        self._tell()
+        while any(self._unread.values()):
+            await asyncio.sleep(WATCH_INTERVAL_S)
+        return phases
 
     async def stop(self) -> None:
         """End the engine, and listen no more."""
@@ -139,10 +152,10 @@ class EngineHub:
             case Cancel():
                 self._cancel(message.request_ids)
             case Hello():
-                self._unread[sender] = 0
+                self._unread[sender] = 1
                 self._send(sender, self._status())
             case Alive():
-                self._unread[sender] = 0
+                self._unread[sender] -= 1
             case Serving():
                 self._tell_serving(sender)
             case NumAborted():
@@ -204,15 +217,24 @@ class EngineHub:
         if self._end is not None:
             return
         self._end = reason
-        self._broadcast(self._status())
+        self._tell()
         self._tell_end(reason)
 
     async def _tell_status(self) -> None:
+        """Now and then, and at once what decides whether requests are taken."""
+        told_at, told = 0.0, None
         while True:
-            await asyncio.sleep(STATUS_INTERVAL_S)
-            for front_end in self._unread:
-                self._unread[front_end] += 1
-            self._broadcast(self._status())
+            status = self._keeper.status
+            decisive = (status.is_ready, status.takes_requests)
+            if decisive != told or time.monotonic() - told_at >= STATUS_INTERVAL_S:
+                told_at, told = time.monotonic(), decisive
+                self._tell()
+            await asyncio.sleep(WATCH_INTERVAL_S)
+
+    def _tell(self) -> None:
+        for front_end in self._unread:
+            self._unread[front_end] += 1
+        self._broadcast(self._status())
 
     def _status(self) -> EngineStatus:
         return msgspec.structs.replace(self._keeper.status, end=self._end)

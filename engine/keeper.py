@@ -142,7 +142,7 @@ class EngineKeeper:
 
     def _on_lost(self, death: Death) -> None:
         """An engine is gone; another one will go on with what is open."""
-        tried = self._client.tried_ids
+        tried = self._client.tried_ids & self._kept.keys()  # without those that have ended
         guilty = self._replay.note_death(
             list(self._kept.values()), tried, was_killed=death.was_killed
         )

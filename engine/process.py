@@ -9,6 +9,7 @@ submitted it. It ends when told to, or when its parent process is gone.
 
 import logging
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -72,7 +73,7 @@ class EngineLoop:
                 logger.critical("the device is lost; the engine ends: %s", self._core.failure)
                 sys.exit(1)
             if os.getppid() != self._parent_pid:
-                logger.warning("the front end is gone; the engine ends")
+                logger.warning("the process that started it is gone; the engine ends")
                 return
 
     def _receive(self, timeout_ms: int) -> None:
@@ -171,6 +172,8 @@ def main() -> None:
     finally:
         socket.close()
         context.term()
+        if os.getppid() != int(sys.argv[2]):  # who would have removed it is gone
+            shutil.rmtree(Path(sys.argv[3]).parent, ignore_errors=True)
 
 
 def _announce_failure(socket: "zmq.Socket[bytes]", error: Exception) -> None:

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     )
 
     # Server
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     api_key: Names = Field(
         default_factory=list, description="Key(s) that clients must send as Bearer token."

@@ -36,7 +36,8 @@ class WaitingRoom:
         if num_open + len(prompts) > self._max_open:
             raise OverloadedError(
                 f"the queue is full: {num_open} sequences are open and {len(prompts)} more exceed "
-                f"the limit of {self._max_open} (--max-queued-requests); try again later"
+                f"the limit of {self._max_open} (--max-num-seqs and --max-queued-requests); try "
+                "again later"
             )
         num_tokens = sum(prompts)
         # Whatever its length, one that nobody waits before is let in: else it never could be.

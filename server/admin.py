@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, StrictBool
 
 from .. import __version__
 from ..engine.errors import BadRequestError
-from ..engine.setting_sources import SECRETS
 from .fields import Text
 from .responses import ANSWERS_OF_ERRORS
 from .service import ServiceOfApp
@@ -51,12 +50,12 @@ class Aborted(BaseModel):
 
 
 @router.get("/server_info")
-async def server_info(service: ServiceOfApp) -> ServerInfo:
+async def server_info(request: Request, service: ServiceOfApp) -> ServerInfo:
     """Version, model, and every setting as it is in force."""
     engine = service.engine
     settings = engine.settings.model_dump(mode="json")
-    for name in SECRETS:
-        settings[name] = f"{len(settings[name])} key(s)"
+    for name, number in request.app.state.keys.numbers.items():
+        settings[name] = f"{number} key(s)"
     return ServerInfo(
         version=__version__,
         model=engine.info.path,

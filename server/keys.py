@@ -40,6 +40,11 @@ class KeyRing:
         return not self._hashes
 
     @property
+    def numbers(self) -> dict[str, int]:
+        """How many keys there are, by the setting that they are of."""
+        return {"api_key": len(self._hashes), "admin_key": len(self._admin_hashes)}
+
+    @property
     def has_admins(self) -> bool:
         """Whether there is a key that opens `ADMIN_PATHS`."""
         return bool(self._admin_hashes)

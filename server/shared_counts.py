@@ -33,5 +33,8 @@ class SharedCounts:
         }
 
     def family(self, name: str) -> Metric:
-        """A counter or histogram by its full name, as of the last `add_up`."""
-        return self._families[name]
+        """A counter or histogram by its full name, as of the last `add_up`.
+
+        It is empty where the files are gone, as they are when everything ends.
+        """
+        return self._families.get(name) or Metric(name, "", "unknown")
