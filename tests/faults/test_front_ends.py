@@ -18,6 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
+from octavo.bench.startup import free_port
+
 from ..conftest import StartServer
 from .drill_result import DrillResult
 from .engine_faults import Streams, children, engine_pid, front_end_pids, signal_engine, until
@@ -212,7 +214,7 @@ def test_what_dead_front_ends_have_sent_is_not_computed(pair: Any) -> None:
     clients = [threading.Thread(target=ask, args=(body,)) for body in bodies_of(3000)]
     for client in clients:
         client.start()
-    time.sleep(2.0)
+    time.sleep(2.0)  # they have sent it, which nobody can see while the hub stands still
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     os.kill(pair.process.pid, signal.SIGCONT)
@@ -366,6 +368,22 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_when_it_says_ready_every_front_end_is(
+    tiny_model: Path, tmp_path: Path, wait_until: Any
+) -> None:
+    log, port = tmp_path / "log", free_port()
+    command = ["serve", str(tiny_model), "--api-server-count", "3", "--port", str(port)]
+    with log.open("wb") as file:
+        server = subprocess.Popen([sys.executable, "-m", "octavo", *command], stderr=file)
+    try:
+        wait_until(lambda: "ready: " in log.read_text(), DEADLINE_S)
+        url = f"http://127.0.0.1:{port}/readyz"
+        assert {httpx.get(url, verify=False).status_code for _ in range(NUM_STREAMS)} == {200}
+    finally:
+        server.terminate()
+        assert server.wait(DEADLINE_S) == 0
 
 
 def test_front_ends_that_cannot_start_end_the_server(tiny_model: Path, tmp_path: Path) -> None:
