@@ -151,7 +151,17 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     import torch  # noqa: F401 - the longest part of starting, done while the configuration is made
 
-    config = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineConfig)
+    address, parent_pid, record = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    config = sys.stdin.buffer.read()
+    try:
+        if config:
+            _serve(msgspec.json.decode(config, type=EngineConfig), address, parent_pid, record)
+    finally:
+        if not config or os.getppid() != parent_pid:  # who would have removed it is gone
+            shutil.rmtree(record.parent, ignore_errors=True)
+
+
+def _serve(config: EngineConfig, address: str, parent_pid: int, record: Path) -> None:
     configure_logging(config.log_level, config.log_format)
     context = zmq.Context()
     socket = context.socket(zmq.ROUTER)
@@ -159,21 +169,18 @@ def main() -> None:
     # A ROUTER drops what is beyond its mark, and a stream that misses its end never ends. Open
     # requests bound what can queue here.
     socket.setsockopt(zmq.SNDHWM, 0)
-    socket.bind(sys.argv[1])
+    socket.bind(address)
     try:
         try:
-            core, phases = load_core(config, recorder=FlightRecorder(Path(sys.argv[3])))
+            core, phases = load_core(config, recorder=FlightRecorder(record))
         except Exception as error:
             logger.debug("start failed", exc_info=True)
             _announce_failure(socket, error)
             sys.exit(1)
-        ready = Ready(phases, core.num_blocks)
-        EngineLoop(core, socket, ready, int(sys.argv[2])).run()
+        EngineLoop(core, socket, Ready(phases, core.num_blocks), parent_pid).run()
     finally:
         socket.close()
         context.term()
-        if os.getppid() != int(sys.argv[2]):  # who would have removed it is gone
-            shutil.rmtree(Path(sys.argv[3]).parent, ignore_errors=True)
 
 
 def _announce_failure(socket: "zmq.Socket[bytes]", error: Exception) -> None:
