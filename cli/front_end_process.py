@@ -49,7 +49,8 @@ def main(assignment: Assignment, parent_pid: int) -> None:
     settings = assignment.settings
     if not settings.has_secret_files:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    configure_logging(settings.log_level, settings.log_format)
+    name = f"front-end-{assignment.place}"
+    configure_logging(settings.log_level, settings.log_format, name)
     try:
         sys.exit(run(_serve(assignment, parent_pid)))
     except OctavoError as error:

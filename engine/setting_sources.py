@@ -62,8 +62,9 @@ def explain(error: ValidationError, overrides: dict[str, Any]) -> str:
     """A line for each problem: the flag, the rule, the value and its source."""
     lines = []
     for problem in error.errors():
+        message = problem["msg"].removeprefix("Value error, ")
         if not problem["loc"]:  # a rule about several settings, which names them
-            lines.append(problem["msg"].removeprefix("Value error, "))
+            lines.append(message)
             continue
         name = str(problem["loc"][0])
         flag = name if name == "model" else "--" + name.replace("_", "-")
@@ -77,5 +78,5 @@ def explain(error: ValidationError, overrides: dict[str, Any]) -> str:
                     "; Kubernetes sets it for a Service named octavo: set enableServiceLinks: "
                     "false, or give the flag"
                 )
-        lines.append(f"{flag}: {problem['msg']} (got {shown}){hint}")
+        lines.append(f"{flag}: {message} (got {shown}){hint}")
     return "\n".join(lines)

@@ -177,6 +177,7 @@ def test_when_it_says_ready_every_front_end_is(
     try:
         wait_until(lambda: "ready: " in log.read_text(), DEADLINE_S)
         url = f"http://127.0.0.1:{port}/readyz"
+        assert all(f" front-end-{place} " in log.read_text() for place in range(3))
         assert {httpx.get(url, verify=False).status_code for _ in range(NUM_STREAMS)} == {200}
     finally:
         server.terminate()
