@@ -11,6 +11,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -68,7 +69,7 @@ def main() -> None:
             one, several = (median(found) for found in rates.values())
             print(f"{model}: {several:.0f} against {one:.0f} tokens/s: {several / one:.2f}")
     if chosen.json:
-        result = {"machine": describe_machine(), "streams": NUM_STREAMS, "rows": rows}
+        result = {"machine": asdict(describe_machine()), "streams": NUM_STREAMS, "rows": rows}
         chosen.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
