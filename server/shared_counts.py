@@ -1,4 +1,7 @@
-"""What all front ends of one engine have counted, whichever of them is asked."""
+"""What all front ends of one engine have counted, whichever of them is asked.
+
+prometheus_client has no types for its files of several processes: hence what is ignored here.
+"""
 
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.metrics_core import Metric

@@ -44,6 +44,7 @@ def run(client: Client) -> tuple[list[str], Supervisor]:
     """What was told after one death, until all is quiet."""
     told: list[str] = []
 
+    # `Client` stands in for an EngineClient, of which a supervisor uses no more than that.
     async def die() -> Supervisor:
         watching = Supervisor(
             60.0,

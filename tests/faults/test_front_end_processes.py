@@ -67,13 +67,13 @@ def test_a_place_that_could_not_be_filled_is_filled_later(
 
         def has_come() -> bool:
             server.process.send_signal(signal.SIGHUP)
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two signals: no wait for anything
             return len(front_end_pids(server)) == 2
 
         wait_until(has_come, DEADLINE_S)
         for _ in range(20):  # until it serves
             server.process.send_signal(signal.SIGHUP)
-            time.sleep(0.1)
+            time.sleep(0.1)  # likewise
         assert {server.get("/livez").status_code for _ in range(NUM_STREAMS)} == {200}
         assert len(front_end_pids(server)) == 2
 
