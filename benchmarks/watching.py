@@ -162,7 +162,7 @@ async def watcher(client: httpx.AsyncClient) -> AsyncIterator[dict[str, int]]:
         async with client.stream("GET", "/dashboard/events") as answer:
             async for chunk in answer.aiter_raw():
                 read["bytes"] += len(chunk)
-                read["frames"] += chunk.count(b'"type": "frame"')
+                read["frames"] += chunk.count(b'"type":"frame"')
 
     task = asyncio.create_task(look())
     try:

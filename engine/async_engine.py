@@ -129,16 +129,16 @@ class AsyncEngine:
         assert isinstance(answer, Frame)
         return answer
 
-    async def block(self, block_id: int, *, with_tokens: bool) -> BlockDetail:
+    async def block(self, block_id: int, *, with_content: bool) -> BlockDetail:
         """Who holds a block. Raises NotFoundError if there is none of this number, EngineDeadError.
 
-        `with_tokens` adds the ids of its tokens.
+        `with_content` adds the ids of its tokens, and the hash that they can be guessed by.
         """
         num_blocks = self.status.num_blocks
         if not 1 <= block_id <= num_blocks:
             raise NotFoundError(f"There is no block {block_id}: blocks are 1 to {num_blocks}.")
         answer = await self._link.ask(
-            lambda ticket: GetBlock(block_id, with_tokens, ticket), ANSWER_TIMEOUT_S
+            lambda ticket: GetBlock(block_id, with_content, ticket), ANSWER_TIMEOUT_S
         )
         assert isinstance(answer, BlockDetail)
         return answer

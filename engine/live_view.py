@@ -1,7 +1,9 @@
 """The engine's side of the dashboard: frames of blocks and requests, while somebody asks."""
 
 import heapq
+import hmac
 import itertools
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -44,6 +46,7 @@ class LiveView:
         self._block_size = block_size
         self._lives = lives
         self._deferred = deferred
+        self._secret = secrets.token_bytes(32)
         self._watch: BlockWatch | None = None
         self._watched_until = 0.0
 
@@ -85,7 +88,7 @@ class LiveView:
         holders = watch.holders_of(question.block_id)
         places = [(request, request.table.blocks.index(block)) for request in holders]
         token_ids: Sequence[int] = ()
-        if places and question.with_tokens:
+        if places and question.with_content:
             request, index = places[0]
             start = index * self._block_size
             token_ids = request.token_ids[start : start + self._block_size]
@@ -93,10 +96,21 @@ class LiveView:
             block_id=question.block_id,
             state=BlockState.of(block).name.lower(),
             holders=tuple(BlockHolder(request.request_id, index) for request, index in places),
-            content_hash=None if block.block_hash is None else block.block_hash.hex(),
+            content_hash=self._shown_hash(block.block_hash, as_it_is=question.with_content),
             token_ids=tuple(token_ids),
             ticket=question.ticket,
         )
+
+    def _shown_hash(self, block_hash: bytes | None, *, as_it_is: bool) -> str | None:
+        """A block's hash is of its tokens and the hash before: who knows both can try out tokens.
+
+        Keyed with a secret it still is the same for the same content, which is all that a viewer
+        needs.
+        """
+        if block_hash is None:
+            return None
+        shown = block_hash if as_it_is else hmac.digest(self._secret, block_hash, "sha256")
+        return shown.hex()
 
     def _looking(self) -> BlockWatch:
         now = time.monotonic()

@@ -71,10 +71,13 @@ class GetFrame(msgspec.Struct, frozen=True, tag="get_frame"):
 
 
 class GetBlock(msgspec.Struct, frozen=True, tag="get_block"):
-    """Ask who holds a block (1 to the number of blocks), and perhaps for its tokens."""
+    """Ask who holds a block (1 to the number of blocks), and perhaps for what is in it.
+
+    Without `with_content` there are no tokens in the answer, and its hash is keyed.
+    """
 
     block_id: int
-    with_tokens: bool
+    with_content: bool
     ticket: int
 
 

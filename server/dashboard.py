@@ -1,20 +1,20 @@
 """What the dashboard shows: one stream of blocks, requests and figures, and single blocks."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from .. import __version__
 from ..engine.async_engine import AsyncEngine
 from ..engine.errors import NotReadyError, OverloadedError
-from ..engine.live_feed import LiveFeed, View
+from ..engine.live_feed import LiveFeed
 from ..engine.messages import RequestRow
+from .frame_events import FrameEvents
 from .history import COLUMNS, INTERVAL_S, History, Sample
+from .keys import KeyRing
 from .metrics import ServerMetrics
 from .responses import ANSWERS_OF_ERRORS
 from .service import ServiceOfApp
@@ -49,7 +49,11 @@ class HolderOfBlock(BaseModel):
 
 
 class BlockAnswer(BaseModel):
-    """Answer of GET /dashboard/blocks/N; `text` only for holders of the admin key."""
+    """Answer of GET /dashboard/blocks/N.
+
+    `text`, and the `hash` that other processes know the content by, are for holders of the admin
+    key. Others get a hash that equals another block's where the contents are equal, no more.
+    """
 
     block: int
     state: str
@@ -67,6 +71,7 @@ class Dashboard:
         self._is_closed = False
         self._history = History(metrics, engine, self._tell)
         self._feed = LiveFeed(engine.frame, self._tell)
+        self._frames = FrameEvents(self._feed)
         self._sampling: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -80,22 +85,26 @@ class Dashboard:
             self._sampling.cancel()
         self._tell()
 
-    def open(self, *, is_admin: bool) -> EventStream:
-        """A stream for one more viewer. Raises OverloadedError, or NotReadyError at the end."""
+    def open(self, *, is_admin: bool, may_stay: Callable[[], bool]) -> EventStream:
+        """A stream for one more viewer, for as long as they may see it.
+
+        Raises OverloadedError, or NotReadyError at the end.
+        """
         if self._is_closed:
             raise NotReadyError("the server is shutting down")
         if self._feed.num_viewers >= MAX_VIEWERS:
             raise OverloadedError(f"{MAX_VIEWERS} dashboards are open, which is the limit")
         self._feed.enter()
-        return EventStream(self._events(is_admin), self._feed.leave, last=b"")
+        return EventStream(self._events(is_admin, may_stay), self._feed.leave, last=b"")
 
-    async def _events(self, is_admin: bool) -> AsyncIterator[bytes]:
+    async def _events(self, is_admin: bool, may_stay: Callable[[], bool]) -> AsyncIterator[bytes]:
         num_taken, number = self._history.num_taken, -1
         version: int | None = None
         num_blocks = self._engine.status.num_blocks
         yield event(self._hello(is_admin))
         # An engine that came up with another number of blocks ends the stream; viewers come again.
-        while not self._is_closed and self._engine.status.num_blocks == num_blocks:
+        # So does a key that was taken back: there is a sample each second to find out.
+        while not self._is_closed and self._engine.status.num_blocks == num_blocks and may_stay():
             news = self._news  # before looking, so that nothing is missed
             for sample in self._history.since(num_taken):
                 yield event({"type": "sample", "values": _rounded(sample)})
@@ -105,9 +114,9 @@ class Dashboard:
                 if self._feed.trouble is not None:
                     version = None  # all cells, when there are any again
                     yield event({"type": "trouble", "message": self._feed.trouble})
-                elif (view := self._feed.view(version)) is not None:
-                    version = view.version
-                    yield event(_frame(view))
+                elif (written := self._frames.since(version)) is not None:
+                    frame, version = written
+                    yield frame
             await news.wait()
 
     def _tell(self) -> None:
@@ -136,16 +145,17 @@ class Dashboard:
 @router.get("/events", response_class=Response)
 async def events(request: Request) -> Response:
     """Everything that the dashboard shows, as server-sent events, for as long as one looks."""
-    dashboard = request.app.state.dashboard
-    assert isinstance(dashboard, Dashboard)
-    return dashboard.open(is_admin=request.state.is_admin)
+    dashboard, keys = request.app.state.dashboard, request.app.state.keys
+    assert isinstance(dashboard, Dashboard) and isinstance(keys, KeyRing)
+    digest = getattr(request.state, "key_digest", None)
+    return dashboard.open(is_admin=request.state.is_admin, may_stay=lambda: keys.lets_in(digest))
 
 
 @router.get("/blocks/{block_id}")
 async def block(block_id: int, request: Request, service: ServiceOfApp) -> BlockAnswer:
-    """Who holds a block, and the hash of its content; its text for who has the admin key."""
+    """Who holds a block, and a hash of its content; its text for who has the admin key."""
     is_admin = request.state.is_admin
-    detail = await service.engine.block(block_id, with_tokens=is_admin)
+    detail = await service.engine.block(block_id, with_content=is_admin)
     text = None
     if detail.token_ids:
         tokenizer = service.engine.tokenizer
@@ -157,30 +167,6 @@ async def block(block_id: int, request: Request, service: ServiceOfApp) -> Block
         hash=detail.content_hash,
         text=text,
     )
-
-
-def _frame(view: View) -> dict[str, Any]:
-    frame = view.frame
-    return {
-        "type": "frame",
-        "at": round(time.time(), 3),
-        "full": view.is_full,
-        "runs": view.runs,
-        "counts": {
-            "free": frame.blocks_free,
-            "cached": frame.blocks_cached,
-            "used": frame.blocks_used,
-            "shared": frame.blocks_shared,
-        },
-        "num_running": frame.num_running,
-        "num_waiting": frame.num_waiting,
-        "requests": [_shortened(msgspec.to_builtins(row)) for row in frame.requests],
-    }
-
-
-def _shortened(values: list[Any]) -> list[Any]:
-    """Milliseconds are enough."""
-    return [round(value, 3) if isinstance(value, float) else value for value in values]
 
 
 def _rounded(sample: Sample) -> list[Any]:

@@ -57,6 +57,12 @@ class KeyRing:
         """Whether this is the hash of an operator's key."""
         return _is_among(digest, self._admin_hashes)
 
+    def lets_in(self, digest: bytes | None) -> bool:
+        """Whether a key of this hash opens what clients use; None: there was no key."""
+        if self.is_open:
+            return True
+        return digest is not None and (self.admits(digest) or self.is_admin(digest))
+
     def reload(self) -> bool:
         """Read the keys again, for requests from now on; whether that went well.
 

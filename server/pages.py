@@ -1,5 +1,6 @@
 """The chat page and the dashboard: files, and the headers that keep strangers' scripts out."""
 
+import ipaddress
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
@@ -15,9 +16,9 @@ HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",  # which allows 304 by ETag
 }
+OPENER_POLICY = {"Cross-Origin-Opener-Policy": "same-origin"}
 
 router = APIRouter(include_in_schema=False)
 _files = StaticFiles(directory=Path(__file__).parent / "ui")
@@ -44,4 +45,20 @@ async def asset(path: str, request: Request) -> Response:
 async def _file(path: str, request: Request) -> Response:
     response = await _files.get_response(path, request.scope)
     response.headers.update(HEADERS)
+    if _is_trustworthy(request):
+        response.headers.update(OPENER_POLICY)
     return response
+
+
+def _is_trustworthy(request: Request) -> bool:
+    """Whether browsers trust the origin; elsewhere the opener's policy is an error in their log.
+
+    https://w3c.github.io/webappsec-secure-contexts/#is-origin-trustworthy
+    """
+    host = request.url.hostname or ""
+    if request.url.scheme == "https" or host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

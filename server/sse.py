@@ -34,7 +34,12 @@ def event(data: BaseModel | dict[str, Any]) -> bytes:
         text = data.model_dump_json()
     else:
         text = json.dumps(data, ensure_ascii=False)
-    return b"data: " + text.encode() + b"\n\n"
+    return event_of(text.encode())
+
+
+def event_of(json_text: bytes) -> bytes:
+    """One event of what is JSON already; it must hold no line break."""
+    return b"data: " + json_text + b"\n\n"
 
 
 class EventStream(Response):

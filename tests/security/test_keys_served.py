@@ -86,6 +86,37 @@ def test_a_chat_is_isolated_too(two_keys: Guarded) -> None:
     assert num_cached("alpha") > 100
 
 
+def test_a_dashboard_ends_with_its_key(two_keys: Guarded, wait_until: WaitUntil) -> None:
+    dashboards: dict[str, bool] = {}
+
+    def watch(key: str) -> None:
+        with httpx.stream(
+            "GET",
+            two_keys.server.url + "/dashboard/events",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=60,
+        ) as answer:
+            for _ in answer.iter_lines():
+                dashboards[key] = True
+                if may_leave.is_set():
+                    return
+        dashboards[key] = False
+
+    may_leave = threading.Event()
+    readers = [threading.Thread(target=watch, args=(key,)) for key in ("alpha", "beta")]
+    for reader in readers:
+        reader.start()
+    wait_until(lambda: len(dashboards) == 2, DEADLINE_S)
+    two_keys.key_file.write_text("beta\n")
+    two_keys.hang_up()
+    wait_until(lambda: not dashboards["alpha"], DEADLINE_S)
+    assert dashboards["beta"], "who has a key still may look"
+    may_leave.set()
+    for reader in readers:
+        reader.join(DEADLINE_S)
+        assert not reader.is_alive()
+
+
 def test_a_key_is_exchanged_and_the_stream_that_it_opened_goes_on(
     two_keys: Guarded, wait_until: WaitUntil
 ) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from octavo.engine.live_view import PATIENCE_S
-from octavo.paged_cache import cells_of_runs
+from octavo.paged_cache import cells_of_runs, hash_block
 
 STATES = ["free", "cached", "used", "shared"]
 DEADLINE_S = 60.0
@@ -175,6 +175,33 @@ def test_a_block_tells_its_holders_and_its_text_to_admins_alone(small, wait_unti
         lambda: small.get(f"/dashboard/blocks/{number}", headers=ADMIN).json()["text"] is None,
         DEADLINE_S,
     )
+
+
+def test_nobody_can_try_out_texts_by_the_hash_of_a_block(small, wait_until):
+    prompt = "The secret number of this house is 4711, and no neighbour is ever to know of it. " * 3
+    complete(small, prompt, 1)
+    small.wait_idle()
+    shown: dict[str, dict[int, str]] = {}
+    for name, key in (("client", KEY), ("admin", ADMIN)):
+        found = [
+            small.get(f"/dashboard/blocks/{n}", headers=key).json()["hash"] for n in range(1, 33)
+        ]
+        shown[name] = {n: one for n, one in enumerate(found) if one is not None}
+    tokens = small.post("/tokenize", json={"prompt": prompt}, headers=KEY).json()["tokens"]
+
+    def confirmed(hashes: dict[int, str]) -> int:
+        """How many blocks of the prompt show that they follow another, to who knows the text."""
+        known = {bytes.fromhex(one) for one in hashes.values()}
+        blocks = [tokens[at : at + 16] for at in range(0, len(tokens) - 15, 16)]
+        return sum(hash_block(one, block) in known for one in known for block in blocks)
+
+    assert len(shown["client"]) == len(shown["admin"]) >= 3
+    assert shown["client"].keys() == shown["admin"].keys()
+    assert confirmed(shown["admin"]) >= 2, "the hashes are not made as this test believes"
+    assert confirmed(shown["client"]) == 0
+    assert not set(shown["client"].values()) & set(shown["admin"].values())
+    again = small.get(f"/dashboard/blocks/{min(shown['client']) + 1}", headers=KEY).json()["hash"]
+    assert again == shown["client"][min(shown["client"])], "the same content, another hash"
 
 
 def test_sums_of_samples_are_what_the_metrics_count(small, wait_until):

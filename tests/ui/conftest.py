@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 AXE = Path(__file__).parent / "axe"
 ADMIN_KEY = "admin-of-the-small-server"
+LAN_NAME = "gpu-box.lan"  # leads here too, but browsers do not trust it as they trust 127.0.0.1
 BLOCK_SIZE = 16
 NUM_BLOCKS = 40
 
@@ -50,7 +51,7 @@ def browser() -> "Iterator[Browser]":
         pytest.fail("tests of the pages need Chromium: apt-get install chromium", pytrace=False)
     arguments = [
         "--disable-dev-shm-usage",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--host-resolver-rules=MAP {LAN_NAME} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ]
     if os.geteuid() == 0:
         arguments.append("--no-sandbox")  # Chromium refuses to run its sandbox as root

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser
 
-from .conftest import OpenPage
+from .chat_page import ChatPage
+from .conftest import LAN_NAME, OpenPage
+from .dashboard_page import DashboardPage
 
 pytestmark = pytest.mark.slow
 UI = Path(__file__).parents[2] / "server" / "ui"
@@ -145,6 +147,41 @@ def test_a_page_cannot_be_framed(browser: Browser, server: Any) -> None:
         version, *refused = [frame.url for frame in page.frames[1:]]
         assert version == f"{server.url}/version"
         assert refused == ["chrome-error://chromewebdata/"] * len(PAGES)
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "same-origin"),
+        ("localhost", "same-origin"),
+        ("x.localhost:8000", "same-origin"),
+        ("[::1]:8000", "same-origin"),
+        (LAN_NAME, None),
+        ("10.0.0.7:8000", None),
+        ("", None),
+    ],
+)
+def test_opener_policy_where_browsers_take_it(
+    server: Any, path: str, host: str, expected: str | None
+) -> None:
+    answer = server.get(path, headers={"Host": host})
+    assert answer.status_code == 200
+    assert answer.headers.get("cross-origin-opener-policy") == expected
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_behave_in_a_network_without_tls(open_page: OpenPage, server: Any, path: str) -> None:
+    """No error in the console, which is looked at when a visit ends, and the page works."""
+    port = urlsplit(server.url).port
+    visit = open_page(f"http://{LAN_NAME}:{port}", path)
+    assert visit.page.evaluate("isSecureContext") is False
+    if path == "/dashboard":
+        DashboardPage(visit.page).wait_for_map()
+    else:
+        chat = ChatPage(visit.page)
+        chat.set(max_tokens=4)
+        assert chat.ask("Say something.")
 
 
 @pytest.mark.parametrize("path", ["/ui/nothing.js", "/ui/", "/ui/chat", "/ui/chat/", "/ui"])
