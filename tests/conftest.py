@@ -16,11 +16,18 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import httpx
+import hypothesis
 import pytest
 
 from octavo.bench.startup import free_port
 from octavo.engine.settings import Settings
 from octavo.models.resolve import resolve_model
+
+# On busy cores an example may wait longer than Hypothesis allows, which is no fault of its.
+hypothesis.settings.register_profile(
+    "octavo", hypothesis.settings(), deadline=None, print_blob=True
+)
+hypothesis.settings.load_profile("octavo")
 
 START_DEADLINE_S = 120.0
 IDLE_DEADLINE_S = 30.0

@@ -67,20 +67,26 @@ def test_a_tight_cache_preempts_and_still_finishes_every_stream(
 def test_a_full_queue_answers_503_at_once(start_server: StartServer) -> None:
     flags = ("--max-num-seqs", "1", "--max-queued-requests", "1", "--dtype", "float32")
 
-    async def flood(url: str) -> list[httpx.Response]:
-        body = {"prompt": "Hello", "max_tokens": 60, "temperature": 0, "ignore_eos": True}
+    async def flood(url: str) -> tuple[list[httpx.Response], list[httpx.Response]]:
+        """The answers to one that runs and one that waits, and to those that come then."""
+        body = {"prompt": "Hello", "max_tokens": 200, "temperature": 0, "ignore_eos": True}
         async with httpx.AsyncClient(base_url=url, timeout=120) as client:
-            return await asyncio.gather(
-                *(client.post("/v1/completions", json=body) for _ in range(6))
-            )
+
+            async def ask() -> httpx.Response:
+                return await client.post("/v1/completions", json=body)
+
+            first = [asyncio.create_task(ask()) for _ in range(2)]
+            while (await client.get("/load")).json()["server_load"] < 2:
+                await asyncio.sleep(0.02)
+            late = await asyncio.gather(*(ask() for _ in range(4)))
+            return await asyncio.gather(*first), late
 
     with start_server(*flags) as small:
-        answers = asyncio.run(flood(small.url))
-        assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503, 503]
-        for answer in answers:
-            if answer.status_code == 503:
-                assert int(answer.headers["retry-after"]) >= 1
-                assert "queue is full" in answer.json()["error"]["message"]
+        first, late = asyncio.run(flood(small.url))
+        assert [answer.status_code for answer in (*first, *late)] == [200] * 2 + [503] * 4
+        for answer in late:
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "queue is full" in answer.json()["error"]["message"]
         small.wait_idle()
 
 

@@ -90,10 +90,10 @@ def test_sentence_piece_text_continues_the_prompt_with_its_space() -> None:
 
 def test_cost_of_a_token_does_not_grow_with_the_text(smollm2: Tokenizer) -> None:
     detokenizer = Detokenizer(smollm2)
-    begin = time.perf_counter()
+    begin = time.thread_time()
     for _ in range(50_000):
         detokenizer.push([1000])
-    assert time.perf_counter() - begin < 5.0
+    assert time.thread_time() - begin < 5.0
 
 
 def first_stop(text: str, stop: tuple[str, ...]) -> tuple[int, str] | None:
@@ -159,7 +159,7 @@ def test_text_that_was_held_in_vain_comes_with_the_next_piece_or_the_flush() -> 
 
 def test_cost_of_a_character_does_not_grow_with_the_stop_string() -> None:
     matcher = StopStringMatcher(("a" * 1_000_000 + "b", "c" * 1_000_000))
-    begin = time.perf_counter()
+    begin = time.thread_time()
     for _ in range(20_000):
         assert matcher.push("aaaa") == ("", None)
-    assert time.perf_counter() - begin < 5.0
+    assert time.thread_time() - begin < 5.0

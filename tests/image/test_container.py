@@ -3,6 +3,7 @@
 import json
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -10,19 +11,20 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from .conftest import Start
-from .containers import Container
+from .containers import READY_DEADLINE_S, Container
 
 pytestmark = pytest.mark.image
 
 USER_ID = 10001
-NUM_STREAMED_TOKENS = 400
-STOP_TIMEOUT_S = 45  # of docs/deployment.md: more than --drain-timeout's 30
+NUM_STREAMED_TOKENS = 1500  # podman takes seconds to pass the signal on
+DRAIN_TIMEOUT_S = 180
+STOP_TIMEOUT_S = DRAIN_TIMEOUT_S + 15  # as in docs/deployment.md: more than the former
 KILLED = 128 + 9
 
 
 def test_chat_is_answered(container: Container) -> None:
     answer = container.chat(
-        "What is the capital of France? Answer in one sentence.", temperature=0, max_tokens=32
+        "What is the capital of France? Answer in one sentence.", temperature=0, max_tokens=64
     )
     assert answer.status_code == 200, answer.text
     [choice] = answer.json()["choices"]
@@ -69,7 +71,9 @@ def test_temporary_folder_is_all_that_is_written(container: Container) -> None:
 
 
 def test_health_check_tells_sick_from_well(container: Container) -> None:
-    assert container.store.podman("healthcheck", "run", container.name, check=False).returncode == 0
+    end = time.monotonic() + READY_DEADLINE_S  # a machine that is busy may miss one
+    while container.store.podman("healthcheck", "run", container.name, check=False).returncode:
+        assert time.monotonic() < end, "it is well, and the health check says no"
     # The same command for a port where nobody answers.
     [_, *command] = container.store.inspect("container", container.name)["Config"]["Healthcheck"][
         "Test"
@@ -92,7 +96,8 @@ def test_native_kernels_load_beside_torch_with_one_openmp(container: Container) 
 
 
 def test_sigterm_during_a_stream_lets_it_finish(start: Start) -> None:
-    with start() as container, httpx.Client(timeout=60, verify=False) as client:
+    flags = ("--drain-timeout", str(DRAIN_TIMEOUT_S))
+    with start(*flags) as container, httpx.Client(timeout=60, verify=False) as client:
         body = {
             "messages": [{"role": "user", "content": "Tell me a long story."}],
             "max_tokens": NUM_STREAMED_TOKENS,

@@ -195,10 +195,10 @@ def test_flipped_bytes_raise_nothing_but_model_errors(make_gguf: MakeGGUF, tmp_p
         for _ in range(rng.choice((1, 1, 1, 4))):
             flipped[rng.randrange(head)] = rng.choice((0, 1, 0x7F, 0xFF, rng.randrange(256)))
         bad.write_bytes(flipped)
-        begin = time.perf_counter()
+        begin = time.thread_time()
         with contextlib.suppress(ModelError):
             read_everything(bad)
-        assert time.perf_counter() - begin < 5.0
+        assert time.thread_time() - begin < 5.0
 
 
 def header(*parts: bytes, keys: int = 0, tensors: int = 0) -> bytes:
@@ -241,10 +241,10 @@ STRING, ARRAY = struct.pack("<I", 8), struct.pack("<I", 9)
     ],
 )
 def test_hostile_header_is_refused_at_once(data: bytes) -> None:
-    begin = time.perf_counter()
+    begin = time.thread_time()
     with pytest.raises(ModelFormatError):
         read_header(memoryview(data))
-    assert time.perf_counter() - begin < 1.0
+    assert time.thread_time() - begin < 1.0
 
 
 @pytest.mark.parametrize("version", [1, 4, 0x03000000])
