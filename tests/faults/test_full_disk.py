@@ -36,9 +36,9 @@ FULL_DEVICE = FullDevice("/dev/full")
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
+def small_disk(folder: Path, num_bytes: int = DISK_BYTES) -> Iterator[bool]:
     """Mount a disk of a few MiB at a folder; false where that is not allowed."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={num_bytes}", "tmpfs", str(folder)]
     try:
         is_mounted = subprocess.run(command, capture_output=True).returncode == 0
     except FileNotFoundError:
