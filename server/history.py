@@ -55,6 +55,7 @@ class _Reading:
     """The metrics' counters at an instant."""
 
     at: float  # monotonic
+    clock: float  # Unix seconds, of the same instant
     generation_tokens: float
     prompt_tokens: float
     queries: float
@@ -126,6 +127,7 @@ class History:
         finished = metrics.counts_by("request_success", "finished_reason")
         return _Reading(
             at=time.monotonic(),
+            clock=time.time(),
             generation_tokens=metrics.count("generation_tokens"),
             prompt_tokens=metrics.count("prompt_tokens"),
             queries=metrics.count("prefix_cache_queries"),
@@ -161,7 +163,7 @@ def _sample(before: _Reading, now: _Reading, stats: EngineStats | None) -> Sampl
     seconds = now.at - before.at
     queries = now.queries - before.queries
     return Sample(
-        at=round(time.time(), 3),
+        at=round(now.clock, 3),
         generation_tokens_per_s=(now.generation_tokens - before.generation_tokens) / seconds,
         prompt_tokens_per_s=(now.prompt_tokens - before.prompt_tokens) / seconds,
         hit_rate=(now.hits - before.hits) / queries if queries > 0 else None,

@@ -36,6 +36,13 @@ def shown_legend(page: Page) -> dict[str, int]:
     }
 
 
+def public_id(engine_id: str) -> str:
+    """A request's id as its client knows it: without the 16 digits that make it unique."""
+    client_id, digits = engine_id.rsplit("-", 1)
+    assert len(digits) == 16, engine_id
+    return client_id
+
+
 class BlockTruth:
     """Asks a server for its blocks one by one, which the feed of the page has no part in."""
 

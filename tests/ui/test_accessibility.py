@@ -10,6 +10,7 @@ from .chat_page import ChatPage
 from .conftest import OpenPage
 from .dashboard_page import DashboardPage
 from .open_requests import open_request
+from .scripted_feed import script_feed
 from .visits import NARROW, WIDE
 
 pytestmark = pytest.mark.slow
@@ -130,7 +131,16 @@ def test_the_live_dashboard(
     board = DashboardPage(open_for_axe(server.url, "/dashboard").page)
     expect(board.rows).to_have_count(1)
     board.go_to_block(min(board.blocks_in(2, 3)))
+    board.rows.get_by_role("button").click()
     check(board.page)
+
+
+def test_the_dashboard_before_its_first_frame(
+    open_for_axe: OpenPage, server: Any, check: Any
+) -> None:
+    page = open_for_axe(server.url, "/dashboard", before=script_feed).page
+    expect(page.locator("#connecting")).to_be_visible()
+    check(page)
 
 
 def test_the_dashboard_in_trouble(open_for_axe: OpenPage, server: Any, check: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from .block_truth import BlockTruth, counts_of, shown_cells, shown_legend, shown_states
+from .block_truth import BlockTruth, counts_of, public_id, shown_cells, shown_legend, shown_states
 from .conftest import ADMIN_KEY, BLOCK_SIZE, NUM_BLOCKS, OpenPage
 from .dashboard_page import DashboardPage
 from .open_requests import open_request
@@ -135,7 +135,8 @@ def test_a_common_prefix_is_shared_while_both_run(
             running = ids_of_owners(cells, held)
             for number in (_numbers(cells, "used")[0], _numbers(cells, "used")[-1]):
                 DashboardPage(page).go_to_block(number)  # the page names the owner, too
-                named = re.compile(re.escape(running[cells[number - 1].owner]))
+                known = public_id(running[cells[number - 1].owner])
+                named = re.compile(rf" by {re.escape(known)}$")
                 expect(page.locator("block-map")).to_have_attribute("aria-valuetext", named)
             assert server_is_running(small_server, 2), "they ended too early for this test"
 

@@ -1,11 +1,12 @@
 """The chat in a real browser: what is typed, what is sent, and what is shown of the answer."""
 
+import json
 import math
 import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from .chat_page import ChatPage, plain_body
 from .conftest import OpenPage
@@ -216,3 +217,20 @@ def test_an_answer_cut_at_max_tokens_says_so(chat: ChatPage) -> None:
 def test_the_model_is_named(server: Any, chat: ChatPage) -> None:
     name = server.get("/v1/models").json()["data"][0]["id"]
     expect(chat.page.locator("#model")).to_contain_text(name)
+
+
+@pytest.mark.parametrize("kept", ["{", "null", "7", '"x"', "[null, 1]"])
+def test_what_was_kept_and_cannot_be_read_is_as_good_as_nothing(
+    open_page: OpenPage, server: Any, kept: str
+) -> None:
+    def spoil(page: Page) -> None:
+        names = ["octavo.parameters", "octavo.conversation"]
+        page.add_init_script(
+            f"for (const name of {names}) sessionStorage.setItem(name, {json.dumps(kept)});"
+        )
+
+    page = open_page(server.url, before=spoil).page
+    expect(page.locator("#model")).not_to_be_empty()
+    expect(page.locator("#status")).to_have_attribute("data-state", "ok")
+    expect(page.locator("#conversation li")).to_have_count(0)
+    expect(page.locator("#parameters [name=seed]")).to_have_value("")

@@ -159,7 +159,6 @@ def test_a_page_cannot_be_framed(browser: Browser, server: Any) -> None:
         ("[::1]:8000", "same-origin"),
         (LAN_NAME, None),
         ("10.0.0.7:8000", None),
-        ("", None),
     ],
 )
 def test_opener_policy_where_browsers_take_it(

@@ -139,6 +139,53 @@ def test_the_detail_names_holder_and_hash(
     expect(board.detail).not_to_contain_text("holder-of-blocks")
 
 
+def test_the_detail_is_one_readable_column_on_a_phone(
+    open_page: OpenPage, server: Any, wait_until: Any
+) -> None:
+    board = DashboardPage(open_page(server.url, "/dashboard", size=NARROW).page)
+    board.wait_for_map()
+    name = "holder-with-a-long-name-" + "0123456789" * 4
+    with open_request(server.url, COMPLETIONS, LONG, x_request_id=name):
+        wait_until(lambda: board.blocks_in(2) != [], 20)
+        board.go_to_block(min(board.blocks_in(2)))
+        title, age = board.detail.locator("h3"), board.detail.locator(".age")
+        expect(title).to_contain_text("cmpl-holder-…3456789")
+        expect(board.detail.locator("dd").first).to_contain_text(f"cmpl-{name}, block 1 of its")
+        boxes = [one.bounding_box() for one in (board.detail, title, age)]
+    panel, title_box, age_box = (box for box in boxes if box is not None)
+    assert title_box["width"] > 0.9 * panel["width"]
+    assert title_box["height"] < 50  # two lines at most
+    assert age_box["y"] >= title_box["y"] + title_box["height"]
+
+
+def test_a_pinned_request_shows_its_whole_id_and_its_times(
+    server: Any, board: DashboardPage
+) -> None:
+    name = "pinned-" + "0123456789" * 4
+    row = board.page.locator(f"#requests li[data-id*={name}]")
+    with open_request(server.url, COMPLETIONS, LONG, x_request_id=name):
+        button = row.get_by_role("button")
+        expect(button).to_have_text("cmpl-pinned-…3456789")
+        times, more = re.compile("queue .*, prefill .*, decode .* s$"), row.locator(".more")
+        expect(row.get_by_role("img", name=times)).to_be_visible()
+        expect(more).to_be_hidden()
+        button.focus()
+        for is_pinned in (True, False):
+            board.page.keyboard.press("Enter")
+            expect(button).to_have_attribute("aria-expanded", "true" if is_pinned else "false")
+            expect(more).to_be_visible(visible=is_pinned)
+            expect(more).to_contain_text(f"cmpl-{name}")
+            expect(more).to_contain_text(times)
+
+
+def test_escape_leaves_no_block_chosen(board: DashboardPage) -> None:
+    board.go_to_block(5)
+    board.page.keyboard.press("Escape")
+    expect(board.block_map).to_have_attribute("aria-valuetext", "No block chosen")
+    expect(board.block_map).to_have_attribute("aria-valuenow", "1")
+    expect(board.detail).to_contain_text("Point at a block")
+
+
 def test_the_pointer_finds_the_same_blocks(board: DashboardPage) -> None:
     board.go_to_block(3)
     outline = board.page.locator(".map-cursor").bounding_box()

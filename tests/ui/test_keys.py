@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from ..conftest import StartServer
+from .block_truth import public_id
 from .chat_page import ChatPage
 from .conftest import ADMIN_KEY as SMALL_ADMIN_KEY
 from .conftest import OpenPage
@@ -130,7 +131,7 @@ def test_the_dashboard_asks_and_shows_text_to_the_admin_alone(
             board = DashboardPage(visit.page)
             board.go_to_block(number)
             detail = board.detail
-            expect(detail).to_contain_text(texts[KEY]["holders"][0]["id"][-6:])
+            expect(detail).to_contain_text(public_id(texts[KEY]["holders"][0]["id"]) + ", block 1")
             if key == ADMIN_KEY:
                 expect(detail).to_contain_text("quinces")
             else:

@@ -2,7 +2,7 @@
 
 import { showStatus } from "../shared/header.js";
 import { wireKeyButton } from "../shared/key.js";
-import { recall, remember } from "../shared/tab_storage.js";
+import { recallJson, remember } from "../shared/tab_storage.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { fillEmptyState } from "./empty_state.js";
@@ -75,12 +75,9 @@ if (kept.length > 0) scroll.toEnd();
 
 /** @returns {import("./request_body.js").Exchange[]} none where what was kept cannot be read */
 function readKept() {
-  try {
-    const read = JSON.parse(recall(KEPT) ?? "[]");
-    return Array.isArray(read) ? read : [];
-  } catch {
-    return [];
-  }
+  const read = recallJson(KEPT);
+  if (!Array.isArray(read)) return [];
+  return read.filter((kept) => typeof kept?.prompt === "string" && typeof kept.answer === "string");
 }
 
 showStatus("busy", "connecting");

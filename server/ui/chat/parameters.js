@@ -1,7 +1,7 @@
 /** The form of parameters: open where there is room, kept in the tab, checked by the browser. */
 
 import { element } from "../shared/element.js";
-import { recall, remember } from "../shared/tab_storage.js";
+import { recallJson, remember } from "../shared/tab_storage.js";
 
 /** @typedef {import("./request_body.js").Parameters} Parameters */
 
@@ -88,9 +88,10 @@ export class ParameterForm {
   }
 
   #restore() {
-    const kept = JSON.parse(recall(NAME) ?? "{}");
+    const kept = recallJson(NAME);
+    if (typeof kept !== "object" || kept === null) return;
     for (const field of this.#fields()) {
-      if (!(field.name in kept)) continue;
+      if (!Object.hasOwn(kept, field.name)) continue;
       if (field.type === "checkbox") field.checked = kept[field.name];
       else field.value = kept[field.name];
     }

@@ -3,6 +3,7 @@
 import { element } from "../shared/element.js";
 import { age } from "./age.js";
 import { blockInWords, hashInWords, textInWords } from "./block_words.js";
+import { publicId } from "./request_id.js";
 import { write } from "./write.js";
 
 const REST_MS = 120;
@@ -16,6 +17,7 @@ export class BlockDetail {
   #controller = null;
   #isAskedAgain = false;
   #hasFailed = false;
+  #isSettled = false;
 
   /**
    * @param {HTMLElement} panel
@@ -54,9 +56,12 @@ export class BlockDetail {
     write(this.age, `no change seen for ${age(ageS)}`);
   }
 
-  /** Ask again about the same block, unless asking failed: that may bring a dialog up. */
+  /**
+   * Ask again about the same block, unless nothing can be new, or asking failed: that may bring a
+   * dialog up.
+   */
   refresh() {
-    if (this.#index !== null && !this.#hasFailed) this.#askIn(0);
+    if (this.#index !== null && !this.#hasFailed && !this.#isSettled) this.#askIn(0);
   }
 
   /** What was answered to another key is not to be shown any more. */
@@ -72,6 +77,7 @@ export class BlockDetail {
     this.#controller = null;
     this.#isAskedAgain = false;
     this.#hasFailed = false;
+    this.#isSettled = false;
   }
 
   #askIn(waitMs) {
@@ -91,8 +97,11 @@ export class BlockDetail {
     this.#controller = controller;
     let entries;
     let hasFailed = false;
+    let isSettled = false;
     try {
-      entries = entriesOf(await this.fetchBlock(this.#index + 1, controller.signal));
+      const block = await this.fetchBlock(this.#index + 1, controller.signal);
+      entries = entriesOf(block);
+      isSettled = isFinal(block);
     } catch (error) {
       entries = [["Details", [error.message]]];
       hasFailed = true;
@@ -100,6 +109,7 @@ export class BlockDetail {
     if (this.#controller !== controller) return;
     this.#controller = null;
     this.#hasFailed = hasFailed;
+    this.#isSettled = isSettled;
     const nodes = entries.flatMap(([term, values]) => [
       element("dt", {}, term),
       ...values.map((value) => element("dd", {}, value)),
@@ -116,11 +126,19 @@ export class BlockDetail {
   }
 }
 
+/**
+ * Whether all that is still to come also changes the cell, which asks again: a full block of one
+ * holder has its content, and a second holder would make it a shared one.
+ */
+function isFinal({ holders, hash }) {
+  return holders.length < 2 && hash !== null;
+}
+
 /** Terms and their values, out of the server's answer. */
 function entriesOf({ holders, hash, text }) {
   const shown = holders
     .slice(0, HOLDERS_SHOWN)
-    .map(({ id, position }) => `${id}, block ${position + 1} of its table`);
+    .map(({ id, position }) => `${publicId(id)}, block ${position + 1} of its table`);
   if (holders.length > HOLDERS_SHOWN) shown.push(`and ${holders.length - HOLDERS_SHOWN} more`);
   const entries = [["Held by", shown.length > 0 ? shown : ["nobody"]]];
   const words = hashInWords(hash);

@@ -1,7 +1,7 @@
 /** The element `<block-map>`: every KV block as a cell on one canvas. */
 
 import { CellColours } from "./cell_colours.js";
-import { applyRuns } from "./cells.js";
+import { applyRuns, stateOf } from "./cells.js";
 import { Flashes } from "./flashes.js";
 import { layoutOf } from "./map_layout.js";
 import { MapCursor } from "./map_cursor.js";
@@ -10,6 +10,7 @@ import { Pace } from "./pace.js";
 import { Ring } from "./ring.js";
 import { onThemeChange, readTheme } from "./theme.js";
 
+const FREE = 0;
 const FLASH_STEP_MS = 120;
 const AGE_STEP_MS = 1000;
 const MOST_PAINTED_SINGLY = 400;
@@ -159,7 +160,16 @@ export class BlockMap extends HTMLElement {
   }
 
   #age() {
-    if (this.#colourBy === "age") this.#markAllDirty();
+    if (this.#colourBy !== "age" || this.layout === undefined) return;
+    const nowMs = performance.now();
+    const { pixels } = this.#painter;
+    // The older a cell is, the longer it keeps its colour: most seconds change few, or none.
+    const paler = [];
+    for (let index = 0; index < this.cells.length; index += 1) {
+      if (stateOf(this.cells[index]) === FREE) continue;
+      if (this.#pixelOf(index, nowMs) !== pixels[index]) paler.push(index);
+    }
+    this.#markDirty(paler);
   }
 
   #markAllDirty() {
@@ -210,9 +220,13 @@ export class BlockMap extends HTMLElement {
     this.#continueFlashes();
   }
 
-  #colour(index, nowMs) {
+  #pixelOf(index, nowMs) {
     const ageS = nowMs / 1000 - this.#changedAt[index];
-    const pixel = this.#colours.pixelOf(this.cells[index], ageS);
+    return this.#colours.pixelOf(this.cells[index], ageS);
+  }
+
+  #colour(index, nowMs) {
+    const pixel = this.#pixelOf(index, nowMs);
     const strength = this.#flashes.size === 0 ? 0 : this.#flashes.strength(index, nowMs);
     this.#painter.pixels[index] =
       strength === 0 ? pixel : this.#colours.flashed(pixel, strength);

@@ -1,6 +1,7 @@
 /** What a block holds, in words. */
 
 import { STATES, ownerOf, stateOf } from "./cells.js";
+import { shortId } from "./request_id.js";
 
 const HASH_SHOWN = 16;
 
@@ -15,7 +16,7 @@ export function blockInWords(index, value, holder) {
   const block = `Block ${index + 1}`;
   if (state === "cached") return `${block}: cached, held by nobody`;
   if (ownerOf(value) === 0) return `${block}: ${state}`;
-  const by = holder ?? `request ${ownerOf(value)}`;
+  const by = holder === null ? `request ${ownerOf(value)}` : shortId(holder);
   return state === "shared" ? `${block}: shared by ${by} and others` : `${block}: used by ${by}`;
 }
 

@@ -1,17 +1,19 @@
 /** Which colour a cell has: by its state, by the request that holds it, or by its age. */
 
 import { ownerOf, stateOf } from "./cells.js";
-import { mix, ownerColour, packed, unpacked } from "./palette.js";
+import { mix, ownerColour, packed, palestShare, unpacked } from "./palette.js";
 
 const FREE = 0;
 const CACHED = 1;
 const SHARED = 3;
 const OLDEST_S = 600;
-const FADED = 0.72;
+/** What age leaves of the contrast to free cells; that of the two to each other is 1.3 or more. */
+const LEAST_OF_CACHED = 1.4;
+const LEAST_OF_HELD = 1.9;
 const DIMMED = 0.78;
 const GLOW = 0.8;
-/** By request, hues belong to requests alone. */
-const CACHED_BY_REQUEST = 0.65;
+/** By request, hues belong to requests: the share of free in cached cells. As in block_map.css. */
+const CACHED_BY_REQUEST = 0.4;
 
 /**
  * @typedef {object} Theme colours as Rgb
@@ -40,8 +42,10 @@ export class CellColours {
       colourBy === "request" ? mix(theme.cached, free, CACHED_BY_REQUEST) : theme.cached;
     this.byState = Uint32Array.from([free, cached, used, shared].map(packed));
     this.dimByState = this.byState.map((pixel) => this.#dimmed(pixel));
-    this.heldByAge = this.#agesOf(used);
-    this.cachedByAge = this.#agesOf(cached);
+    if (colourBy === "age") {
+      this.heldByAge = agesOf(used, free, LEAST_OF_HELD);
+      this.cachedByAge = agesOf(cached, free, LEAST_OF_CACHED);
+    }
     this.byOwner = new Map();
     this.lightest = theme.isDark ? theme.ink : theme.surface;
   }
@@ -110,14 +114,13 @@ export class CellColours {
   #dimmed(pixel) {
     return packed(mix(unpacked(pixel), this.theme.surface, DIMMED));
   }
+}
 
-  /** One pixel a second of age; the fading is logarithmic, from 1 s to ten minutes. */
-  #agesOf(colour) {
-    const ages = new Uint32Array(OLDEST_S + 1);
-    for (let second = 0; second <= OLDEST_S; second += 1) {
-      const share = Math.log(Math.max(1, second)) / Math.log(OLDEST_S);
-      ages[second] = packed(mix(colour, this.theme.surface, FADED * share));
-    }
-    return ages;
-  }
+/** One pixel a second of age; the fading is logarithmic, from 1 s to ten minutes. */
+function agesOf(colour, free, leastContrast) {
+  const faded = palestShare(colour, free, leastContrast);
+  return Uint32Array.from({ length: OLDEST_S + 1 }, (_, second) => {
+    const share = Math.log(Math.max(1, second)) / Math.log(OLDEST_S);
+    return packed(mix(colour, free, faded * share));
+  });
 }

@@ -12,6 +12,8 @@ const WIDTH = 300;
 const HEIGHT = 40;
 /** A figure older than this says how old it is. */
 const FRESH_S = 2.5;
+/** Less than a pixel of most lines; to draw them is most of what a sample costs. */
+const LINE_STEP_S = 2;
 
 /** All figures of the page. */
 export class Figures {
@@ -20,6 +22,7 @@ export class Figures {
   #live = new Map();
   /** Seconds before the last sample that the reader looks at; null is now. */
   #ageS = null;
+  #drawnToS = -Infinity;
 
   /**
    * @param {HTMLElement} list
@@ -43,6 +46,7 @@ export class Figures {
     this.#history = history;
     this.#limits = limits;
     this.#live.clear();
+    this.#drawnToS = -Infinity;
     this.render();
   }
 
@@ -58,7 +62,12 @@ export class Figures {
 
   /** Draw the lines and write the figures; after each sample. */
   render() {
-    for (const view of this.views) this.#draw(view);
+    const { now } = this.#history;
+    // The server's clock may have been set back.
+    if (Math.abs(now - this.#drawnToS) >= LINE_STEP_S) {
+      this.#drawnToS = now;
+      for (const view of this.views) this.#draw(view);
+    }
     this.#write();
   }
 
@@ -90,9 +99,13 @@ export class Figures {
       } else if (this.#limits !== null) {
         write(view.note, figure.note(this.#limits));
       }
-      const x = this.#ageS === null ? -10 : WIDTH * (1 - this.#ageS / SPAN_S);
-      view.cursor.setAttribute("transform", `translate(${x.toFixed(1)} 0)`);
+      this.#placeCursor(view);
     }
+  }
+
+  #placeCursor({ cursor }) {
+    const transform = cursorAt(this.#ageS);
+    if (cursor.getAttribute("transform") !== transform) cursor.setAttribute("transform", transform);
   }
 
   #valueOf(column, place) {
@@ -122,6 +135,12 @@ export class Figures {
   }
 }
 
+/** @param {number | null} ageS null: out of sight */
+function cursorAt(ageS) {
+  const x = ageS === null ? -10 : WIDTH * (1 - ageS / SPAN_S);
+  return `translate(${x.toFixed(1)} 0)`;
+}
+
 function viewOf(figure) {
   const label = element("h3", {}, figure.label);
   const ageText = element("span", { className: "age number" });
@@ -133,7 +152,8 @@ function viewOf(figure) {
   const area = figure.isFilled ? svgNode("path", { class: "area" }) : null;
   const first = svgNode("path", { class: "line" });
   const second = figure.secondColumn ? svgNode("path", { class: "line second" }) : null;
-  const cursor = svgNode("line", { class: "cursor", x1: 0, x2: 0, y1: -2, y2: HEIGHT + 2 });
+  const transform = cursorAt(null);
+  const cursor = svgNode("line", { class: "cursor", y1: -2, y2: HEIGHT + 2, transform });
   const viewBox = `0 -2 ${WIDTH} ${HEIGHT + 4}`;
   const svg = svgNode("svg", { viewBox, preserveAspectRatio: "none" });
   svg.setAttribute("aria-hidden", "true");

@@ -10,6 +10,7 @@ import "./block_map.js";
 import { blockInWords } from "./block_words.js";
 import { ownerOf } from "./cells.js";
 import { named } from "./columns.js";
+import { keepRoomFor } from "./detail_room.js";
 import { Feed } from "./feed.js";
 import { Figures } from "./figures.js";
 import { History } from "./history.js";
@@ -45,17 +46,15 @@ const text = new Pace(showFrame, TEXT_STEP_MS);
 const handlers = {
   hello(message) {
     hello = message;
+    // The map and the list stay as they were, and said to be old, until the first frame.
     frame = null;
     history = new History(hello.sample_columns, hello.history);
     showModel(hello.model);
-    map.reset(hello.num_blocks);
-    list.rows.clear();
     figures.begin(history, hello);
     showLastMinute();
-    trouble.clear();
-    main.classList.remove("waiting");
   },
   frame(message) {
+    if (frame === null) beginMap();
     map.applyFrame(message);
     frame = message;
     const requests = message.requests.map((row) => named(hello.request_columns, row));
@@ -92,6 +91,12 @@ const feed = new Feed({
     );
   },
 });
+
+function beginMap() {
+  main.classList.remove("waiting");
+  map.reset(hello.num_blocks);
+  list.rows.clear();
+}
 
 function showFrame() {
   if (frame === null) return;
@@ -131,6 +136,7 @@ function showPointed() {
 function followVisibility() {
   if (document.hidden) {
     feed.stop();
+    trouble.doubt();
   } else {
     showStatus("busy", "Connecting");
     feed.start();
@@ -141,6 +147,7 @@ map.cursor.describe = (index) =>
   blockInWords(index, map.cells[index], list.rows.idOf(ownerOf(map.cells[index])));
 map.addEventListener("point", showPointed);
 map.addEventListener("pointed-change", showPointed);
+keepRoomFor(map, find("block-detail"));
 list.onPoint = (owner) => {
   map.highlighted = owner;
 };

@@ -6,6 +6,7 @@ import { cellAt, cornerOf, moveCursor } from "./map_layout.js";
 export class MapCursor {
   /** @type {number | null} the cell it stands on */
   index = null;
+  #isByKeys = false;
   /** Says in words what a cell holds; the page sets it. @type {(index: number) => string} */
   describe = (index) => `Block ${index + 1}`;
 
@@ -37,6 +38,9 @@ export class MapCursor {
     if (this.index !== null) {
       this.map.setAttribute("aria-valuenow", String(this.index + 1));
       this.map.setAttribute("aria-valuetext", this.describe(this.index));
+    } else {
+      this.map.setAttribute("aria-valuenow", "1");
+      this.map.setAttribute("aria-valuetext", "No block chosen");
     }
     this.map.dispatchEvent(new CustomEvent(type, { detail: { index: this.index } }));
   }
@@ -54,9 +58,15 @@ export class MapCursor {
     style.height = `${side / devicePixelRatio}px`;
   }
 
+  /** Scroll to the cell that keys chose: a map of very many blocks is taller than the window. */
+  keepInSight() {
+    if (this.#isByKeys && this.index !== null) this.outline.scrollIntoView({ block: "nearest" });
+  }
+
   #follow(event) {
     const { layout } = this.map;
     if (layout === undefined) return;
+    this.#isByKeys = false;
     const box = this.map.getBoundingClientRect();
     const x = (event.clientX - box.left) * devicePixelRatio;
     const y = (event.clientY - box.top) * devicePixelRatio;
@@ -74,8 +84,8 @@ export class MapCursor {
     const index = moveCursor(layout.columns, cells.length, this.index, event.key);
     if (index === null) return;
     event.preventDefault();
+    this.#isByKeys = true;
     this.move(index);
-    // A map of very many blocks is taller than the window.
-    this.outline.scrollIntoView({ block: "nearest" });
+    this.keepInSight();
   }
 }

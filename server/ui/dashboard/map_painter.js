@@ -34,6 +34,9 @@ export class MapPainter {
     /** One pixel a cell, to be written by the caller. */
     this.pixels = new Uint32Array(this.image.data.buffer);
     this.#cutTile();
+    // Also where the last row has no cells, which no picture paints over.
+    this.context.fillStyle = this.surface;
+    this.context.fillRect(0, 0, layout.width, layout.height);
   }
 
   /** Everything that is not the cell's rounded square, in the surface's colour. */
@@ -59,8 +62,6 @@ export class MapPainter {
   paintAll(markOf, numCells) {
     const { context, layout } = this;
     this.smallContext.putImageData(this.image, 0, 0);
-    context.fillStyle = this.surface;
-    context.fillRect(0, 0, layout.width, layout.height);
     context.imageSmoothingEnabled = false;
     context.drawImage(this.small, 0, 0, layout.width, layout.height);
     if (layout.gap > 0) {

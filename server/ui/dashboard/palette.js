@@ -80,6 +80,20 @@ export function contrast(one, other) {
   return (light + 0.05) / (dark + 0.05);
 }
 
+/**
+ * The palest colour on the way to another one that still stands out from it.
+ *
+ * @param {Rgb} from
+ * @param {Rgb} to
+ * @param {number} least contrast of the two that is kept, where they begin with as much
+ * @returns {number} share of `to`, 0 to 1
+ */
+export function palestShare(from, to, least) {
+  let percent = 100;
+  while (percent > 0 && contrast(mix(from, to, percent / 100), to) < least) percent -= 1;
+  return percent / 100;
+}
+
 function luminance(colour) {
   const [red, green, blue] = colour.map((channel) => {
     const share = channel / 255;

@@ -3,7 +3,8 @@
 import { element } from "../shared/element.js";
 import { count, seconds } from "../shared/format.js";
 import { cssOf, ownerColour } from "./palette.js";
-import { RequestRows, lifeS, scaleS, segmentsOf, shortId } from "./request_rows.js";
+import { publicId, shortId } from "./request_id.js";
+import { RequestRows, lifeS, scaleS, segmentsOf } from "./request_rows.js";
 import { write } from "./write.js";
 
 const MOST_SHOWN = 40;
@@ -41,8 +42,10 @@ export class RequestList {
    * @param {number} numPresent requests in the engine, those beyond the frame's rows too
    */
   render(numPresent) {
+    const places = narrow.matches ? MOST_SHOWN_NARROW : MOST_SHOWN;
+    this.rows.makeRoom(places);
     const rows = this.rows.all();
-    const shown = rows.slice(0, narrow.matches ? MOST_SHOWN_NARROW : MOST_SHOWN);
+    const shown = rows.slice(0, places);
     const scale = scaleS(shown);
     const kept = new Set(shown.map((row) => row.id));
     for (const [id, item] of this.#items) if (!kept.has(id)) this.#remove(id, item);
@@ -77,9 +80,8 @@ export class RequestList {
 
   #make(row) {
     const chip = element("span", { className: "chip" });
-    const name = element("button", { type: "button", className: "id", title: row.id });
-    name.textContent = shortId(row.id);
-    name.setAttribute("aria-pressed", "false");
+    const name = element("button", { type: "button", className: "id" }, shortId(row.id));
+    name.setAttribute("aria-expanded", "false");
     const stage = element("span", { className: "stage" });
     const life = element("span", { className: "life number" });
     const segments = ["queue", "prefill", "decode"].map((part) => {
@@ -87,12 +89,16 @@ export class RequestList {
       return { fill, root: element("span", { className: `segment ${part}` }, fill) };
     });
     const bar = element("div", { className: "request-bar" }, ...segments.map((part) => part.root));
+    bar.setAttribute("role", "img");
     const figures = element("p", { className: "muted number" });
+    const times = element("span", { className: "number" });
+    const more = element("p", { className: "more", hidden: true }, publicId(row.id), times);
     const head = element("div", { className: "request-head" }, chip, name, stage, life);
-    const root = element("li", {}, head, bar, figures);
+    const root = element("li", {}, head, bar, figures, more);
     root.dataset.id = row.id;
     root.classList.toggle("marked", row.id === this.#marked);
-    const item = { root, chip, name, stage, life, segments, figures, owner: null, row };
+    const item = { root, chip, name, stage, life, bar, segments, figures, more, times, row };
+    item.owner = null;
     this.#items.set(row.id, item);
     return item;
   }
@@ -115,6 +121,9 @@ export class RequestList {
       resize(fill, progress);
     });
     write(item.figures, figuresOf(row));
+    const times = timesOf(row);
+    if (item.bar.ariaLabel !== times) item.bar.ariaLabel = times;
+    write(item.times, times);
   }
 
   #remove(id, item) {
@@ -128,17 +137,25 @@ export class RequestList {
     if (button === null) return;
     const { id } = button.closest("li").dataset;
     const isPinned = this.#pinned === id;
-    this.#items.get(this.#pinned)?.name.setAttribute("aria-pressed", "false");
+    this.#open(this.#pinned, false);
     this.#pinned = isPinned ? null : id;
-    button.setAttribute("aria-pressed", String(!isPinned));
+    this.#open(this.#pinned, true);
     this.#tellPointed();
+  }
+
+  /** Show or hide what there is no room for in every row. */
+  #open(id, isOpen) {
+    const item = this.#items.get(id);
+    if (item === undefined) return;
+    item.name.setAttribute("aria-expanded", String(isOpen));
+    item.more.hidden = !isOpen;
   }
 
   #point(target) {
     this.#pointed = target?.closest("li")?.dataset.id ?? null;
     this.#tellPointed();
     const item = this.#items.get(this.#pointed);
-    if (item) item.root.title = timesOf(item.row);
+    if (item) item.root.title = `${publicId(item.row.id)}: ${timesOf(item.row)}`;
   }
 
   #tellPointed() {
@@ -156,10 +173,9 @@ function figuresOf(row) {
   return parts.join(" · ");
 }
 
-function timesOf(row) {
-  const { queue_s, prefill_s, decode_s } = row;
-  const times = `queue ${seconds(queue_s)}, prefill ${seconds(prefill_s)}`;
-  return `${row.id}: ${times}, decode ${seconds(decode_s)}`;
+/** What the lengths of its bar stand for. */
+function timesOf({ queue_s, prefill_s, decode_s }) {
+  return `queue ${seconds(queue_s)}, prefill ${seconds(prefill_s)}, decode ${seconds(decode_s)}`;
 }
 
 function resize(node, share) {

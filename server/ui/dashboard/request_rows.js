@@ -1,7 +1,7 @@
 /** Which requests the list shows, in which order, and how long the parts of their bars are. */
 
 const DONE_SHOWN_MS = 5000;
-const SHORT_ID = 8;
+const MOST_DONE = 8;
 const LEAST_SCALE_S = 1;
 
 /**
@@ -15,7 +15,10 @@ const LEAST_SCALE_S = 1;
  * @property {number | null} gone_at_ms when it was missing for the first time
  */
 
-/** Keeps requests in the order of their first appearance, and those that ended a little longer. */
+/**
+ * Keeps requests in the order of their first appearance, and those that ended a little longer: in
+ * their place, so that the rows below do not jump, unless what lives needs it.
+ */
 export class RequestRows {
   /** @type {Map<string, Row>} */
   #rows = new Map();
@@ -57,6 +60,18 @@ export class RequestRows {
     }
   }
 
+  /**
+   * Drop what ended first, so that the places left by what lives hold all that ended.
+   *
+   * @param {number} places that there are for rows
+   */
+  makeRoom(places) {
+    const done = this.all().filter((row) => row.gone_at_ms !== null);
+    const left = Math.min(MOST_DONE, Math.max(0, places - (this.#rows.size - done.length)));
+    done.sort((one, other) => one.gone_at_ms - other.gone_at_ms);
+    for (const { id } of done.slice(0, Math.max(0, done.length - left))) this.#rows.delete(id);
+  }
+
   /** Forget all. */
   clear() {
     this.#rows.clear();
@@ -80,14 +95,6 @@ export class RequestRows {
     if (owner === 0) return null;
     return this.all().findLast((row) => row.owner === owner)?.id ?? null;
   }
-}
-
-/**
- * @param {string} id
- * @returns {string} its end, which differs where beginnings are alike
- */
-export function shortId(id) {
-  return id.length <= SHORT_ID + 2 ? id : `…${id.slice(-SHORT_ID)}`;
 }
 
 /**

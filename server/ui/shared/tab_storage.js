@@ -22,6 +22,18 @@ export function recall(name) {
 }
 
 /**
+ * @param {string} name of a value that was kept as JSON
+ * @returns {unknown} null where nothing was kept, or nothing that can be read
+ */
+export function recallJson(name) {
+  try {
+    return JSON.parse(recall(name) ?? "null");
+  } catch {
+    return null;
+  }
+}
+
+/**
  * @param {string} name
  * @param {string | null} value null forgets it
  */

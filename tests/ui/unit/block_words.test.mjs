@@ -17,6 +17,11 @@ for (const [value, holder, words] of [
   test(words, () => assert.equal(blockInWords(16, value, holder), words));
 }
 
+test("a long id is cut in the middle, and without what the server added to it", () => {
+  const holder = `chatcmpl-${"7c26a367".repeat(4)}-0123456789abcdef`;
+  assert.equal(blockInWords(16, 9 * 4 + 2, holder), "Block 17: used by chatcmpl-7c2…c26a367");
+});
+
 test("a long hash is cut, a missing one explained", () => {
   assert.equal(hashInWords("0123456789abcdef0123"), "0123456789abcdef…");
   assert.match(hashInWords(null), /^none: /);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { forgetKey, keepKey, keptKey } from "../../../server/ui/shared/key.js";
-import { recall, remember } from "../../../server/ui/shared/tab_storage.js";
+import { recall, recallJson, remember } from "../../../server/ui/shared/tab_storage.js";
 
 /**
  * Runs with a browser's storage in place of node's none.
@@ -79,4 +79,20 @@ test("a value over the quota replaces the old one all the same", () => {
     remember("name", null);
     assert.equal(recall("name"), null);
   });
+});
+
+test("what was kept as JSON and cannot be read is as good as nothing", () => {
+  for (const [text, value] of [
+    [null, null],
+    ["", null],
+    ["{", null],
+    ["undefined", null],
+    ["null", null],
+    ['{"seed": "7"}', { seed: "7" }],
+    ["[1]", [1]],
+  ]) {
+    remember("test.json", text);
+    assert.deepEqual(recallJson("test.json"), value);
+  }
+  remember("test.json", null);
 });

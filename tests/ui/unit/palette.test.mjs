@@ -2,12 +2,14 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import { CellColours } from "../../../server/ui/dashboard/cell_colours.js";
 import {
   contrast,
   cssOf,
   mix,
   ownerColour,
   packed,
+  palestShare,
   parseColour,
   unpacked,
 } from "../../../server/ui/dashboard/palette.js";
@@ -47,6 +49,17 @@ test("contrast is that of WCAG 2", () => {
   assert.equal(contrast([9, 9, 9], [9, 9, 9]), 1);
 });
 
+test("the palest colour keeps its contrast, and no more than that", () => {
+  const [black, white] = [
+    [0, 0, 0],
+    [255, 255, 255],
+  ];
+  const share = palestShare(black, white, 3);
+  assert.ok(contrast(mix(black, white, share), white) >= 3);
+  assert.ok(contrast(mix(black, white, share + 0.01), white) < 3);
+  assert.equal(palestShare(white, white, 3), 0);
+});
+
 test("a request's colour stands out from free cells, light and dark", () => {
   tokens("block-free").forEach((free, i) => {
     for (let owner = 1; owner <= 400; owner += 1) {
@@ -76,5 +89,44 @@ test("the states' colours differ in lightness, light and dark", () => {
         assert.ok(contrast(states[one][theme], states[other][theme]) >= 1.3);
       }
     }
+  }
+});
+
+/** What the map makes of the style sheet's colours, of the light and of the dark page. */
+function themes() {
+  const names = ["surface", "ink", "free", "cached", "used", "shared"];
+  const found = names.map((name) => tokens(["surface", "ink"].includes(name) ? name : `block-${name}`));
+  return [0, 1].map((i) => ({
+    ...Object.fromEntries(names.map((name, place) => [name, found[place][i]])),
+    isDark: i === 1,
+  }));
+}
+
+const [CACHED, USED, SHARED] = [1, 4 + 2, 4 + 3];
+
+test("by age no block ever looks free, nor a cached one held", () => {
+  for (const theme of themes()) {
+    const colours = new CellColours(theme, "age");
+    for (const ageS of [0, 60, 300, 600, 1e6]) {
+      const at = (value) => unpacked(colours.pixelOf(value, ageS));
+      assert.ok(contrast(at(CACHED), theme.free) >= 1.4, `${ageS} s, dark ${theme.isDark}`);
+      for (const held of [USED, SHARED]) {
+        assert.ok(contrast(at(held), theme.free) >= 1.9, `${ageS} s, dark ${theme.isDark}`);
+        assert.ok(contrast(at(held), at(CACHED)) >= 1.3, `${ageS} s, dark ${theme.isDark}`);
+      }
+    }
+  }
+});
+
+test("by request cached blocks do not look free, and the legend has their colour", () => {
+  const blocks = readFileSync(
+    new URL("../../../server/ui/style/block_map.css", import.meta.url),
+    "utf8",
+  );
+  const [, share] = /color-mix\(in srgb, var\(--block-cached\) (\d+)%/.exec(blocks);
+  for (const theme of themes()) {
+    const cached = unpacked(new CellColours(theme, "request").pixelOf(CACHED, 0));
+    assert.ok(contrast(cached, theme.free) >= 1.3, `dark ${theme.isDark}`);
+    assert.deepEqual(cached, mix(theme.cached, theme.free, 1 - share / 100));
   }
 });

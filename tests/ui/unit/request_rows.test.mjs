@@ -6,7 +6,6 @@ import {
   lifeS,
   scaleS,
   segmentsOf,
-  shortId,
 } from "../../../server/ui/dashboard/request_rows.js";
 
 function row(id, values = {}) {
@@ -67,6 +66,50 @@ test("what only lost its place among the rows is not said to have ended", () => 
   assert.deepEqual(stages(rows), ["d done", "e decode"]);
 });
 
+/** Requests that end at the rate of a step each, `perStep` at a time, while others run. */
+function busyRows(perStep, numRunning, places) {
+  const rows = new RequestRows();
+  let number = 0;
+  let running = [];
+  for (let step = 0; step < 40; step += 1) {
+    running = running.slice(perStep);
+    while (running.length < numRunning) running.push(row(`r${(number += 1)}`));
+    rows.update(running, step * 100);
+    rows.makeRoom(places);
+  }
+  return { rows, running };
+}
+
+test("what lives has a place before all that ended, at any rate", () => {
+  for (const [perStep, numRunning, places] of [
+    [1, 4, 12],
+    [4, 12, 12],
+    [5, 30, 40],
+  ]) {
+    const { rows, running } = busyRows(perStep, numRunning, places);
+    const shown = rows.all().slice(0, places);
+    const live = shown.filter(({ stage }) => stage !== "done").map(({ id }) => id);
+    assert.deepEqual(live, running.map(({ id }) => id));
+    const done = shown.filter(({ stage }) => stage === "done");
+    assert.equal(done.length, Math.min(8, places - numRunning));
+  }
+});
+
+test("what ended last keeps its place longest, and nothing else moves", () => {
+  const rows = new RequestRows();
+  rows.update([row("a"), row("b"), row("c"), row("d")], 0);
+  rows.update([row("b"), row("c"), row("d")], 100);
+  rows.update([row("b"), row("d")], 200);
+  rows.makeRoom(4);
+  assert.deepEqual(stages(rows), ["a done", "b decode", "c done", "d decode"]);
+  rows.update([row("b"), row("d"), row("e")], 300);
+  rows.makeRoom(4);
+  assert.deepEqual(stages(rows), ["b decode", "c done", "d decode", "e decode"]);
+  rows.update([row("b"), row("d"), row("e"), row("f"), row("g")], 400);
+  rows.makeRoom(4);
+  assert.deepEqual(stages(rows), ["b decode", "d decode", "e decode", "f decode", "g decode"]);
+});
+
 test("an owner's number leads to its id", () => {
   const rows = new RequestRows();
   rows.update([row("a", { owner: 3 }), row("w", { owner: 0, stage: "queue" })], 0);
@@ -98,9 +141,4 @@ test("the longest life gives the scale, a second at least", () => {
   assert.equal(scaleS([row("a"), row("b", { decode_s: 20 })]), 23);
   assert.equal(scaleS([row("a", { queue_s: 0, prefill_s: 0, decode_s: 0.2 })]), 1);
   assert.equal(scaleS([]), 1);
-});
-
-test("short ids are the ends of long ones", () => {
-  assert.equal(shortId("chatcmpl-7c26a367a885ea"), "…67a885ea");
-  assert.equal(shortId("cmpl-12"), "cmpl-12");
 });

@@ -55,6 +55,23 @@ test("an end mark or stop string that the server held back has no span", () => {
   assert.deepEqual(tokenSpans("", [entry("<|im_end|>")]), []);
 });
 
+test("what ends the reasoning has no part in the first visible token", () => {
+  const before = ["\n", "</think>", "\n\n"].map(entry);
+  const hello = entry("Hello");
+  assert.deepEqual(tokenSpans("Hello", [...before, hello]), [{ text: "Hello", entries: [hello] }]);
+  const spans = tokenSpans("Hello there", [...before, hello, entry(" there"), entry("<|im_end|>")]);
+  assert.deepEqual(texts(spans), ["Hello", " there"]);
+  assert.deepEqual(spans[0].entries, [hello]);
+  const joined = entry("\n\nHello");
+  assert.deepEqual(tokenSpans("Hello", [...before, joined]), [{ text: "Hello", entries: [joined] }]);
+});
+
+test("reasoning that reads like the answer is not taken for it", () => {
+  const [thought, end, said] = [entry("Yes"), entry("</think>"), entry("Yes")];
+  const [span] = tokenSpans("Yes", [thought, end, said]);
+  assert.equal(span.entries[0], said);
+});
+
 test("a stop string that begins inside a token leaves one span", () => {
   const entries = [entry("a"), entry("b##")];
   assert.deepEqual(tokenSpans("ab", entries), [{ text: "ab", entries }]);
