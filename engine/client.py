@@ -70,6 +70,8 @@ class EngineClient:
         self._channel: EngineChannel | None = None
         self._watching: asyncio.Task[None] | None = None
         self.ready: asyncio.Future[dict[str, float]] | None = None
+        self._configured_at = 0.0
+        self.first_start_s = 0.0  # in which the first process loaded the model
         self.num_blocks = config.num_blocks - 1  # an estimate on a GPU, until it is loaded
 
     @property
@@ -103,17 +105,25 @@ class EngineClient:
         self._context = zmq.asyncio.Context()
         self._open()
 
-    async def restart(self) -> None:
+    async def restart(self, timeout_s: float) -> None:
         """Start another process and wait until it has loaded the model.
 
         What the former one sent and nobody has read is dropped. Raises EngineDeadError if it does
-        not come up.
+        not come up in time; then it is killed.
         """
+        try:
+            await asyncio.wait_for(self._start_again(), timeout_s)
+        except asyncio.TimeoutError:
+            reason = f"it has not loaded the model in {timeout_s:.0f} s"
+            self.kill(reason)
+            raise EngineDeadError(reason) from None
+
+    async def _start_again(self) -> None:
         await self._close()
         await self._process.restart()
         self._open()
         assert self.ready is not None
-        await asyncio.shield(self.ready)
+        await self.ready
 
     def kill(self, reason: str) -> None:
         """End the process by force; `reason` is what `on_death` is told."""
@@ -131,6 +141,7 @@ class EngineClient:
         self._failure, self._killed_for = None, None
         self._failure_told.clear()
         self._process.configure(msgspec.json.encode(self._config))
+        self._configured_at = time.monotonic()
         self._channel = EngineChannel(self._context, self._process.address, self._take)
         self._channel.send(Hello())
         self._watching = asyncio.create_task(self._watch(), name="engine-watch")
@@ -183,6 +194,8 @@ class EngineClient:
                 if self.ready is not None and not self.ready.done():
                     total = round(time.monotonic() - self._process.started_at, 3)
                     self.num_blocks = message.num_blocks
+                    took_s = time.monotonic() - self._configured_at
+                    self.first_start_s = self.first_start_s or took_s
                     self.ready.set_result({**message.phases, "total": total})
             case Failed():
                 self._failure = message.message

@@ -1,10 +1,13 @@
 """Sequences that wait for their grammar, which is compiled beside the step loop."""
 
+import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from .constraints import TokenConstraint
 from .grammars import Grammars
 from .messages import Submit
+
+LONGEST_COMPILATION_S = 30.0  # a front end allowed its own 10
 
 
 class ConstraintBuilder:
@@ -14,11 +17,17 @@ class ConstraintBuilder:
         self._grammars = grammars
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="grammars")
         self._building: dict[str, tuple[Submit, Future[TokenConstraint | None]]] = {}
+        self._moved_at = 0.0  # when one was ready last, or the first one came
 
     @property
     def num_waiting(self) -> int:
         """Sequences that `take_ready` has not given back yet."""
         return len(self._building)
+
+    @property
+    def moves(self) -> bool:
+        """Whether sequences wait here, and no longer for the next one than a grammar may take."""
+        return bool(self._building) and time.monotonic() < self._moved_at + LONGEST_COMPILATION_S
 
     def waiting(self) -> list[Submit]:
         """The sequences that wait here."""
@@ -26,6 +35,8 @@ class ConstraintBuilder:
 
     def begin(self, submit: Submit) -> None:
         """Start on a sequence's constraint."""
+        if not self._building:
+            self._moved_at = time.monotonic()
         stops = (*submit.eos_token_ids, *submit.params.stop_token_ids)
         future = self._threads.submit(self._grammars.constraint, submit.params, stops)
         self._building[submit.request_id] = (submit, future)
@@ -47,6 +58,8 @@ class ConstraintBuilder:
             if future.done():
                 del self._building[submit.request_id]
                 ready.append((submit, _result(future)))
+        if ready:
+            self._moved_at = time.monotonic()
         return ready
 
 

@@ -8,7 +8,6 @@ import itertools
 import logging
 import time
 from collections import Counter, deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,11 +17,11 @@ from ..paged_cache import BlockLives, BlockPool
 from ..scheduler import Batch, FinishReason, Scheduler
 from .constraint_builder import ConstraintBuilder
 from .constraints import TokenConstraint, follow
-from .device_errors import is_final, is_out_of_memory
+from .device_errors import is_out_of_memory
 from .flight import Flight
 from .flight_recorder import FlightRecorder
 from .grammars import Grammars, needs_constraint
-from .live_view import LiveView
+from .live_view import Instants, LiveView
 from .messages import EngineStats, SequenceDelta, StepResult, Submit, TokenScore
 from .plan import EngineConfig
 from .translation import Translation
@@ -36,15 +35,6 @@ logger = logging.getLogger(__name__)
 PREEMPTION_LOG_INTERVAL_S = 5.0
 SMALLEST_DIVISIBLE_STEP = 32  # tokens: a smaller step that finds no memory has another cause
 GRAMMAR_WAIT_S = 0.01  # with nothing else to do; messages wait as long
-
-
-@dataclass(slots=True)
-class _Life:
-    """When a sequence came, was first scheduled, gave its first token (monotonic seconds)."""
-
-    queued_at: float
-    scheduled_at: float = 0.0
-    first_token_at: float = 0.0
 
 
 class EngineCore:
@@ -76,7 +66,7 @@ class EngineCore:
         )
         self._config = config
         self._translation = translation
-        self._lives: dict[str, _Life] = {}
+        self._lives: dict[str, Instants] = {}
         self._builder = ConstraintBuilder(grammars)
         self.live_view = LiveView(
             self._pool, self._scheduler, config.block_size, self._lives, self._builder.waiting
@@ -87,7 +77,7 @@ class EngineCore:
         self._trials = Trials(recorder)
         self._flights: deque[Flight] = deque()  # oldest first
         self._last_finished_at = 0.0
-        self.failure: str | None = None  # why no step can be computed any more
+        self.failure: str | None = None  # what nobody understands: go on with another engine
 
     @property
     def num_blocks(self) -> int:
@@ -99,16 +89,26 @@ class EngineCore:
         """Whether any sequence waits or runs, or a step is in flight."""
         return bool(self._scheduler.has_work or self._flights or self._builder.num_waiting)
 
+    @property
+    def is_compiling(self) -> bool:
+        """Whether all that is to be done is to compile grammars, and these become ready."""
+        return self._builder.moves and not (self._flights or self._scheduler.has_work)
+
     def add(self, submit: Submit) -> None:
         """Queue a sequence. Raises ValueError if its id is in use or it cannot be computed."""
         if submit.request_id in self._lives:
             raise ValueError(f"request id {submit.request_id!r} is in use")
-        self._translation.check(submit)
-        if needs_constraint(submit.params):
-            self._builder.begin(submit)
-        else:
-            self._enqueue(submit, None)
-        self._lives[submit.request_id] = _Life(queued_at=time.monotonic())
+        self._trials.begin(submit.request_id)
+        try:
+            self._translation.check(submit)
+            if needs_constraint(submit.params):
+                self._builder.begin(submit)
+            else:
+                self._enqueue(submit, None)
+        except ValueError:
+            self._trials.end(submit.request_id)
+            raise
+        self._lives[submit.request_id] = Instants(queued_at=time.monotonic())
 
     def cancel(self, request_ids: list[str]) -> list[SequenceDelta]:
         """End these sequences now. Ignores unknown ids.
@@ -126,9 +126,9 @@ class EngineCore:
     def step(self) -> StepResult:
         """Bring one step to its end, and let the device begin the next meanwhile if it may.
 
-        An exception inside the model ends the sequences of that step with an error and gives their
-        blocks back; the others go on. A step for which the device has no memory is taken back, and
-        smaller ones follow.
+        A step for which there is no memory is taken back, and smaller ones follow. Any other
+        exception inside the model ends the sequences of that step with an error, gives their blocks
+        back and is named by `failure`.
         """
         if self.live_view.is_watched:
             self.live_view.expire()
@@ -194,7 +194,7 @@ class EngineCore:
             for token_id in submit.output_token_ids:
                 constraint.accept(token_id)
             self._constraints[submit.request_id] = constraint
-        self._trials.begin(submit.request_id)
+        self._trials.note_queued(submit.request_id)
         if submit.params.prompt_logprobs is not None:
             self._prompt_scores[submit.request_id] = []
 
@@ -310,9 +310,7 @@ class EngineCore:
             )
             return []
         logger.error("a step of %d sequences failed", len(batch.scheduled), exc_info=error)
-        if is_final(error):
-            self.failure = f"{type(error).__name__}: {error}"
-            return []  # the process ends, and another one goes on with them
+        self.failure = f"{type(error).__name__}: {error}"
         reason = f"the engine failed to compute this request: {type(error).__name__}"
         return [
             self._end(request_id, FinishReason.ERROR, error=reason)
@@ -376,6 +374,7 @@ class EngineCore:
         self, request_id: str, reason: FinishReason, error: str | None = None
     ) -> SequenceDelta:
         life = self._lives.pop(request_id)
+        self._trials.end(request_id)
         return SequenceDelta(
             request_id=request_id,
             finish_reason=reason.value,

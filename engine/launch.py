@@ -6,12 +6,14 @@ that takes time.
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .errors import ConfigurationError
@@ -75,7 +77,9 @@ class EngineProcess:
 
     async def wait(self) -> int:
         """Its exit code once it has ended, negative for a signal's number."""
-        return await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+        if self.is_alive:
+            await _ended(self._process)
+        return self._process.wait()
 
     def kill(self) -> None:
         """End the process by force if it still runs."""
@@ -92,8 +96,29 @@ class EngineProcess:
         """End the process by force if it still runs, and remove its folder."""
         if self.is_alive:
             self._process.kill()
-            self._process.wait(DISCARD_TIMEOUT_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(DISCARD_TIMEOUT_S)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+async def _ended(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for its end: without a thread where there are pidfds, else on one of its own."""
+    loop = asyncio.get_running_loop()
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux, an old one, or no descriptor is left
+        threads = ThreadPoolExecutor(1, thread_name_prefix="engine-wait")
+        waiting = loop.run_in_executor(threads, process.wait)
+        threads.shutdown(wait=False)
+        await waiting
+        return
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def _environment() -> dict[str, str]:

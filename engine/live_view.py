@@ -6,8 +6,8 @@ import itertools
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import Protocol
 
 from ..paged_cache import BlockPool
 from ..scheduler import BlockState, BlockWatch, Request, Scheduler
@@ -18,12 +18,13 @@ MAX_RUNNING_ROWS = 256
 MAX_WAITING_ROWS = 64
 
 
-class Instants(Protocol):
-    """When a sequence came, was first scheduled, and gave its first token; 0: not yet."""
+@dataclass(slots=True)
+class Instants:
+    """When a sequence came, was first scheduled, gave its first token (monotonic; 0: not yet)."""
 
     queued_at: float
-    scheduled_at: float
-    first_token_at: float
+    scheduled_at: float = 0.0
+    first_token_at: float = 0.0
 
 
 class LiveView:

@@ -14,6 +14,11 @@ class Owners:
         self._owners: dict[str, bytes] = {}
         self._latest: bytes | None = None  # who submitted last
 
+    @property
+    def some(self) -> bytes | None:
+        """One of the owners, if there is any: who submitted last, while it is there."""
+        return self._latest or next(iter(self._owners.values()), None)
+
     def add(self, request_id: str, owner: bytes) -> None:
         """This sequence belongs to that front end."""
         self._owners[request_id] = self._latest = owner
@@ -46,8 +51,7 @@ class Owners:
             yield next(iter(deltas)), result
             return
         if not deltas:  # a chunk of a long prompt, or all were cancelled: the figures still count
-            some = self._latest or next(iter(self._owners.values()), None)
-            if some is not None and result.step_seconds > 0.0:
+            if (some := self.some) is not None and result.step_seconds > 0.0:
                 yield some, result
             return
         whole = result

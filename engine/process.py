@@ -68,13 +68,26 @@ class EngineLoop:
         while not self._stopping:
             self._receive(timeout_ms=0 if self._core.has_work else IDLE_POLL_MS)
             if self._core.has_work:
-                self._publish(self._core.step())
-            if self._core.failure is not None:
-                logger.critical("the device is lost; the engine ends: %s", self._core.failure)
-                sys.exit(1)
+                self._step()
             if os.getppid() != self._parent_pid:
                 logger.warning("the process that started it is gone; the engine ends")
                 return
+
+    def _step(self) -> None:
+        """Compute a step. One that fails is the end: another engine finds out who is the cause."""
+        result = self._core.step()
+        if self._core.failure is not None:
+            logger.critical("the engine ends, since a step failed: %s", self._core.failure)
+            sys.exit(1)
+        self._publish(result)
+        if self._core.is_compiling:
+            self._tell_alive()
+
+    def _tell_alive(self) -> None:
+        """Without steps, who waits for grammars would take the engine for hung."""
+        some = self._owners.some
+        if some is not None:
+            self._send(some, only_deltas(()))
 
     def _receive(self, timeout_ms: int) -> None:
         """Handle what has arrived, waiting up to `timeout_ms` for the first message only."""

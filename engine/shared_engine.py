@@ -115,7 +115,7 @@ class SharedEngine:
 
     async def abort_elsewhere(self, public_ids: tuple[str, ...] | None, reason: str) -> int:
         """End requests that came in by other front ends. Returns how many choices."""
-        answer = await self.ask(
+        answer = await self._channel.ask(  # the hub answers, whether there is an engine or not
             lambda ticket: AbortOpen(public_ids, reason, ticket), ABORT_TIMEOUT_S
         )
         assert isinstance(answer, NumAborted)

@@ -16,6 +16,10 @@ WATCH_INTERVAL_S = 0.25
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
 MOST_FAILED_STARTS = 5  # in a row
+# What a replacement may take: so many first starts, and never less than so long.
+START_PATIENCE = 4.0
+SHORTEST_START_LIMIT_S = 120.0
+LONGEST_DYING_S = 30.0  # of a killed process; one that a driver holds may never end
 
 
 class Supervisor:
@@ -23,7 +27,8 @@ class Supervisor:
 
     `stalled_s` tells for how long open work has waited for a step; beyond `timeout_s` the process
     is killed. `on_lost` is called when an engine that worked is gone, `on_back` when there is one
-    again, `on_end` when there will be none: the first start failed, or several in a row.
+    again, `on_end` when there will be none: the first start failed, several in a row did, or a
+    process that hangs does not die.
     """
 
     def __init__(
@@ -77,8 +82,9 @@ class Supervisor:
             await asyncio.sleep(self._delay_s)
             self._delay_s = min(LONGEST_DELAY_S, max(FIRST_DELAY_S, 2 * self._delay_s))
             began = time.monotonic()
+            limit_s = max(SHORTEST_START_LIMIT_S, START_PATIENCE * self._client.first_start_s)
             try:
-                await self._client.restart()
+                await self._client.restart(limit_s)
             except (EngineDeadError, OSError, zmq.ZMQError) as error:  # or no room for its files
                 reason = str(error)
                 logger.error("the engine did not come up: %s", reason)
@@ -105,9 +111,19 @@ class Supervisor:
             stalled_s = self._stalled_s() if self._client.is_ready and not is_late else 0.0
             is_stalled = stalled_s > self._timeout_s
             if is_stalled and was_stalled:
-                self._client.kill(f"no step has ended for {stalled_s:.0f} s (--engine-timeout)")
+                await self._kill(f"no step has ended for {stalled_s:.0f} s (--engine-timeout)")
                 is_stalled = False
             was_stalled = is_stalled
+
+    async def _kill(self, reason: str) -> None:
+        """End the process, or all if it does not die of it."""
+        self._client.kill(reason)
+        end = time.monotonic() + LONGEST_DYING_S
+        while self._client.is_alive and not self.is_restarting:
+            if time.monotonic() > end:
+                self._on_end(f"{reason}, and the engine's process does not die")
+                return
+            await asyncio.sleep(WATCH_INTERVAL_S)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

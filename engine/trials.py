@@ -11,19 +11,34 @@ TRIAL_TOKENS = 2
 
 
 class Trials:
-    """A sequence is on trial until it has got `TRIAL_TOKENS`; the record outlives the engine."""
+    """A sequence is on trial until it has got `TRIAL_TOKENS`; the record outlives the engine.
+
+    Named there are those for whom something is done: who enters the queue (a grammar is built, or
+    old tokens are read), and who is in a step in flight. To wait in the queue is harmless.
+    """
 
     def __init__(self, recorder: FlightRecorder | None) -> None:
         self._recorder = recorder
+        self._entering: set[str] = set()
         self._num_tokens: dict[str, int] = {}
+        self._in_steps: set[str] = set()
 
     def begin(self, request_id: str) -> None:
-        """A sequence was handed to this engine."""
+        """A sequence was handed to this engine, which has done nothing for it yet."""
         if self._recorder is not None:
+            self._entering.add(request_id)
+            self._write()
+
+    def note_queued(self, request_id: str) -> None:
+        """It waits for its first step."""
+        if self._recorder is not None:
+            self._entering.discard(request_id)
             self._num_tokens[request_id] = 0
+            self._write()
 
     def end(self, request_id: str) -> None:
         """It is gone."""
+        self._entering.discard(request_id)
         self._num_tokens.pop(request_id, None)
 
     def note_tokens(self, request_ids: Iterable[str]) -> None:
@@ -43,8 +58,12 @@ class Trials:
         """Leave word of who is on trial in the steps in flight, should they be the end."""
         if self._recorder is None:
             return
-        if not self._num_tokens:
-            self._recorder.write(())
-            return
-        scheduled = {item.request_id for batch in batches for item in batch.scheduled}
-        self._recorder.write(scheduled & self._num_tokens.keys())
+        self._in_steps.clear()
+        if self._num_tokens:
+            scheduled = {item.request_id for batch in batches for item in batch.scheduled}
+            self._in_steps = scheduled & self._num_tokens.keys()
+        self._write()
+
+    def _write(self) -> None:
+        if self._recorder is not None:
+            self._recorder.write(self._in_steps | self._entering)

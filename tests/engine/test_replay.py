@@ -1,6 +1,7 @@
 """Who is submitted when after an engine's death, and who not again."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,8 @@ from octavo.engine.kept_sequence import KeptSequence
 from octavo.engine.messages import Submit
 from octavo.engine.replay import MOST_QUARANTINED, Quarantine, Replay
 from octavo.engine.sampling_params import SamplingParams
+from octavo.engine.structured import StructuredOutput
+from octavo.engine.trials import TRIAL_TOKENS
 
 
 def sequence(name: str, prompt: int = 1) -> KeptSequence:
@@ -26,6 +29,12 @@ class Engine:
         )
 
 
+def pass_all(engine: Engine, sequences: list[KeptSequence]) -> None:
+    """Each has got its first tokens."""
+    for one in sequences:
+        engine.replay.note_tokens(one, TRIAL_TOKENS)
+
+
 @pytest.fixture
 def engine() -> Engine:
     return Engine()
@@ -39,9 +48,10 @@ def test_nobody_suspected_all_go_on_at_once(engine: Engine) -> None:
 
 
 def test_suspects_follow_one_at_a_time_when_the_one_before_has_passed(engine: Engine) -> None:
-    a, b, c, _ = sequences = [sequence(name) for name in "abcd"]
+    a, b, c, d = sequences = [sequence(name) for name in "abcd"]
     engine.replay.note_death(sequences, {"b", "c"}, was_killed=True)
     engine.replay.begin(sequences)
+    pass_all(engine, [a, d])
     assert engine.parcels == [["a", "d"], ["b"]]
     engine.replay.note_tokens(b, 1)
     engine.replay.note_tokens(a, 5)
@@ -63,6 +73,59 @@ def test_who_comes_during_a_trial_waits_for_its_end(engine: Engine) -> None:
     assert engine.parcels == [["a"], ["late"]]
     engine.replay.submit([sequence("later")])
     assert engine.parcels[2:] == [["later"]]
+
+
+def test_a_suspect_is_not_tried_together_with_others(engine: Engine) -> None:
+    """Who was on trial when somebody else's step was the end is not blamed for the next, too."""
+    innocent, poison, other = sequences = [sequence(name) for name in ("i", "p", "o")]
+    engine.replay.note_death(sequences, {"i"}, was_killed=False)  # p was beyond suspicion
+    engine.replay.begin(sequences)
+    assert engine.parcels == [["p", "o"]]
+    engine.replay.submit([sequence("late")])
+    engine.replay.note_tokens(other, 2)
+    assert engine.replay.note_death(sequences, {"p"}, was_killed=False) == []
+    engine.replay.begin(sequences)
+    pass_all(engine, [other, innocent])
+    assert engine.parcels[1:] == [["o"], ["i"], ["p"]]
+    assert engine.replay.note_death(sequences, {"p"}, was_killed=False) == [poison]
+    assert (innocent.num_deaths, other.num_deaths) == (0, 0)
+
+
+def test_without_a_record_those_are_suspected_whom_the_engine_got_last(engine: Engine) -> None:
+    old, poison = sequence("old"), sequence("p")
+    engine.replay.submit([old])
+    engine.replay.note_step()
+    engine.replay.note_step()
+    engine.replay.submit([poison])
+    engine.replay.note_step()  # which ran already
+    assert engine.replay.note_death([old, poison], set(), was_killed=False) == []
+    assert (old.num_deaths, poison.num_deaths) == (0, 1)
+    engine.replay.begin([old, poison])
+    engine.replay.note_step()
+    pass_all(engine, [old])
+    assert engine.parcels[2:] == [["old"], ["p"]]
+    assert engine.replay.note_death([old, poison], set(), was_killed=False) == [poison]
+
+
+def test_without_a_record_and_any_step_all_are_tried_one_by_one(engine: Engine) -> None:
+    sequences = [sequence(name) for name in "abc"]
+    engine.replay.submit(sequences)
+    assert engine.replay.note_death(sequences, set(), was_killed=False) == []
+    engine.replay.begin(sequences)
+    assert engine.parcels[1:] == [["a"]]
+    assert engine.replay.note_death(sequences, set(), was_killed=False) == [sequences[0]]
+
+
+def test_who_ends_while_held_is_let_go(engine: Engine) -> None:
+    a, late, later = sequence("a"), sequence("late"), sequence("later")
+    engine.replay.note_death([a], {"a"}, was_killed=False)
+    engine.replay.begin([a])
+    engine.replay.submit([late, later])
+    late.is_closed = True
+    engine.replay.note_end(late)
+    assert list(engine.replay._held.values()) == [later]  # nor is its prompt kept
+    pass_all(engine, [a])
+    assert engine.parcels == [["a"], ["later"]]
 
 
 def test_who_leaves_during_its_trial_or_before_it_makes_room(engine: Engine) -> None:
@@ -109,6 +172,41 @@ def test_quarantine_knows_content_and_no_name_or_seed() -> None:
         quarantine.add(sequence("a", prompt=1000 + number).submit)
     assert len(quarantine) == MOST_QUARANTINED
     quarantine.check([again])  # the oldest is forgotten
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"max_tokens": 5},
+        {"n": 3},
+        {"stop": ("end",)},
+        {"stop": ("end",), "include_stop_str_in_output": True},
+        {"skip_special_tokens": False},
+        {"shown_special_tokens": ("<tool>",)},
+    ],
+    ids=lambda others: ", ".join(others),
+)
+def test_what_no_step_reads_makes_no_other_content(others: dict[str, Any]) -> None:
+    quarantine = Quarantine()
+    quarantine.add(sequence("a").submit)
+    again = Submit("b", [1], SamplingParams(**others), others.get("max_tokens", 8), seed=1)
+    with pytest.raises(BadRequestError, match="not taken again"):
+        quarantine.check([again])
+
+
+@pytest.mark.parametrize(
+    ("params", "fields"),
+    [
+        ({"temperature": 0.5}, {}),
+        ({"logprobs": 1}, {}),
+        ({"structured": StructuredOutput("regex", "a")}, {}),
+        ({}, {"bad_words_ids": ((1, 2),)}),
+    ],
+)
+def test_what_a_step_reads_does(params: dict[str, Any], fields: dict[str, Any]) -> None:
+    quarantine = Quarantine()
+    quarantine.add(sequence("a").submit)
+    quarantine.check([Submit("b", [1], SamplingParams(**params), 9, seed=1, **fields)])
 
 
 def test_what_is_submitted_again_has_the_tokens_that_came() -> None:

@@ -22,9 +22,13 @@ class Client:
         self._starts = list(starts)
         self.is_alive = self.is_ready = False
         self.num_starts = 0
+        self.first_start_s = 0.0
+        self.limits_s: list[float] = []
+        self.kills: list[str] = []
 
-    async def restart(self) -> None:
+    async def restart(self, timeout_s: float) -> None:
         self.num_starts += 1
+        self.limits_s.append(timeout_s)
         await asyncio.sleep(0)
         start = self._starts.pop(0)
         if isinstance(start, Exception):
@@ -32,6 +36,10 @@ class Client:
         self.is_alive = True
         if start is not None:
             start(self)
+
+    def kill(self, reason: str) -> None:
+        """In vain."""
+        self.kills.append(reason)
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +102,33 @@ def test_after_several_that_fail_there_will_be_none() -> None:
     assert told[0] == "lost" and "5 times in a row: no" in told[1]
     assert (client.num_starts, watching.num_restarts) == (MOST_FAILED_STARTS, 0)
     assert not watching.is_restarting
+
+
+@pytest.mark.parametrize(("first_start_s", "limit_s"), [(0.5, 120.0), (100.0, 400.0)])
+def test_a_replacement_may_take_some_times_as_long_as_the_first_start(
+    first_start_s: float, limit_s: float
+) -> None:
+    client = Client(None)
+    client.first_start_s = first_start_s
+    run(client)
+    assert client.limits_s == [limit_s]
+
+
+def test_a_process_that_does_not_die_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "WATCH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(supervisor, "LONGEST_DYING_S", 0.05)
+    client = Client()
+    client.is_alive = client.is_ready = True
+
+    async def hang() -> str:
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        watching = Supervisor(5.0, lambda: 9.0, lambda death: None, lambda: None, ended.set_result)
+        watching.start(client)  # type: ignore[arg-type]
+        try:
+            return await ended
+        finally:
+            watching.stop()
+
+    reason = asyncio.run(asyncio.wait_for(hang(), 10.0))
+    assert client.kills == ["no step has ended for 9 s (--engine-timeout)"]
+    assert reason.startswith(client.kills[0]) and "does not die" in reason

@@ -103,6 +103,12 @@ def test_probes_ask_for_routes_that_need_no_key(pod: Pod, probe: str) -> None:
 
 
 @pytest.mark.parametrize("pod", PODS)
+def test_a_pod_is_not_ended_while_its_engine_is_replaced(pod: Pod) -> None:
+    # Its open streams go on with another engine; /health and /readyz say 503 until then.
+    assert pod.container["livenessProbe"]["httpGet"]["path"] == "/livez"
+
+
+@pytest.mark.parametrize("pod", PODS)
 def test_nobody_is_killed_before_draining_has_ended(pod: Pod) -> None:
     (_, pre_stop_s) = pod.container["lifecycle"]["preStop"]["exec"]["command"]
     drain_s = float(pod.flags["drain-timeout"])
