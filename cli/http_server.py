@@ -26,8 +26,44 @@ KERNEL_SEND_BYTES = 256 * 1024
 PROBE_AFTER_S, PROBE_INTERVAL_S, NUM_PROBES = 60, 15, 4
 
 
-class _SignalFreeServer(uvicorn.Server):
-    """uvicorn closes its sockets at the first signal, where we still answer 503 to who comes."""
+class _GuardedServer(uvicorn.Server):
+    """uvicorn's server with limits on its connections.
+
+    uvicorn closes its sockets at the first signal, where we still answer 503 to who comes.
+    """
+
+    def __init__(self, config: uvicorn.Config, rules: ConnectionRules) -> None:
+        super().__init__(config)
+        self._rules = rules
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen. uvicorn's own would let a TLS handshake take a minute, in which the
+        connection is nobody's: it has no protocol yet that could be swept.
+        """
+        config, loop = self.config, asyncio.get_running_loop()
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            self.should_exit = True
+            return
+        make_protocol = functools.partial(
+            GuardedProtocol,
+            config=config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            rules=self._rules,
+        )
+        handshake_timeout_s = None if config.ssl is None else self._rules.header_timeout_s
+        self.servers = [
+            await loop.create_server(
+                make_protocol,
+                sock=listener,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=handshake_timeout_s,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -63,15 +99,11 @@ class HttpServer:
             timeout_graceful_shutdown=closing_timeout_s,
         )
         config.load()
-        # The configuration takes a class alone, and a connection needs its rules.
-        config.http_protocol_class = functools.partial(  # type: ignore[assignment]
-            GuardedProtocol, rules=rules
-        )
         if tls is not None:
             config.ssl = tls  # uvicorn's own would allow ciphers that are out of use
         # uvicorn counts whole seconds only in its annotations.
         config.timeout_keep_alive = rules.keep_alive_timeout_s  # type: ignore[assignment]
-        self._server = _SignalFreeServer(config)
+        self._server = _GuardedServer(config, rules)
         self._sweeping = asyncio.create_task(self._sweep(), name="connection-sweep")
         self.ended = asyncio.create_task(self._server.serve(sockets=[listener]))
 

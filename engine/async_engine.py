@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -35,7 +36,7 @@ from .open_choice import OpenChoice, OpenPrompt, open_choices
 from .open_choices import OpenChoices
 from .output_inbox import OutputInbox
 from .plan import EngineConfig
-from .prepare import make_sequences, validate_request
+from .prepare import bad_word_ids, make_sequences, validate_params, validate_prompt
 from .request_stream import RequestStream
 from .sampling_params import SamplingParams
 from .settings import Settings
@@ -185,38 +186,51 @@ class AsyncEngine:
             self._deliver(choice, end, 0.0, abort_reason=reason)
             logger.info("%s: aborted (%s)", request_id, reason)
 
-    def validate(self, prompt_token_ids: list[int], params: SamplingParams) -> SamplingParams:
-        """`params` with `max_tokens` filled in. Raises BadRequestError if they cannot work."""
-        return validate_request(
-            prompt_token_ids,
-            params,
-            vocab_size=self.info.vocab_size,
-            max_model_len=self.info.max_model_len,
-            max_logprobs=self.settings.max_logprobs,
-        )
+    def validate(
+        self, prompts: Sequence[list[int]], params: SamplingParams
+    ) -> list[SamplingParams]:
+        """`params` for each prompt, with `max_tokens` filled in.
+
+        Raises BadRequestError if they, or a prompt, cannot work.
+        """
+        vocab_size = self.info.vocab_size
+        most = self.settings.max_logprobs
+        params = validate_params(params, vocab_size=vocab_size, max_logprobs=most)
+        length = self.info.max_model_len
+        return [
+            validate_prompt(prompt, params, vocab_size=vocab_size, max_model_len=length)
+            for prompt in prompts
+        ]
 
     async def check_structured(self, params: SamplingParams) -> None:
         """Compile the structured output, if there is one, beside the event loop.
 
         Raises BadRequestError if it is no grammar, or one that takes too long; OverloadedError if
-        too many are being compiled, or the queue has no room for the request anyway.
+        too many are being compiled.
         """
         wanted = params.structured
         if wanted is not None and not self._forms.is_known(wanted):
-            self.check_capacity([0] * params.n)
             await self._forms.check(wanted)
 
-    def check_capacity(self, prompts: Sequence[int]) -> None:
-        """Raise OverloadedError if there is no room for choices with prompts of so many tokens.
+    def preparing(self, num_choices: int) -> AbstractContextManager[None]:
+        """Keep room for a request's choices while their prompts are made.
 
-        Raises EngineDeadError if the engine is not ready; while a lost one is replaced there is
-        room, and they wait.
+        Raises as `generate` does. Who is submitted in the same turn of the loop in which this ends
+        finds the room still there.
         """
+        self._check_open()
+        return self._waiting.preparing(len(self._open), num_choices)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Count a text that is only tokenized. Raises OverloadedError if too many are prepared."""
+        return self._waiting.preparing(0, 1)
+
+    def _check_open(self) -> None:
+        """Raise NotReadyError if the engine is not there; while a lost one is replaced, it is."""
         if self._is_closed:
             raise NotReadyError("the server is shutting down")
         if not self._link.takes_requests:
             raise NotReadyError("the engine is not ready")
-        self._waiting.check(len(self._open), prompts)
 
     def generate(
         self,
@@ -236,21 +250,29 @@ class AsyncEngine:
         `params`, one for each prompt, come from `validate`. The choices of prompt i have the
         indexes from i * n on. `public_id` is what clients know the request by (`abort`),
         `arrived_at` the monotonic instant it came in, `timeout_s` what it may take from there,
-        `origin` is handed to the listeners. Raises OverloadedError or EngineDeadError with nothing
-        submitted.
+        `origin` is handed to the listeners. Raises OverloadedError, EngineDeadError, or
+        BadRequestError for more choices than there ever is room for, with nothing submitted.
         """
-        lengths = zip(prompts, params, strict=True)
-        self.check_capacity([len(ids) for ids, one in lengths for _ in range(one.n)])
+        self._check_open()
+        num_choices = sum(one.n for one in params)
+        num_tokens = sum(len(ids) * one.n for ids, one in zip(prompts, params, strict=True))
+        self._waiting.check(len(self._open), num_choices, num_tokens)
         arrived_at = time.monotonic() if arrived_at is None else arrived_at
         deadline = None if timeout_s is None else arrived_at + timeout_s
         inbox = OutputInbox()
         opened: list[OpenChoice] = []
+        # All prompts have the same, as a rule, and a batch may be of a thousand.
+        banned = {
+            words: bad_word_ids(words, self.tokenizer)
+            for words in {one.bad_words for one in params}
+        }
         for i, (token_ids, one) in enumerate(zip(prompts, params, strict=True)):
             sequences = make_sequences(
                 request_id if len(prompts) == 1 else f"{request_id}.{i}",
                 token_ids,
                 one,
                 self.tokenizer,
+                banned[one.bad_words],
                 priority=priority,
                 cache_salt=cache_salt,
             )

@@ -1,12 +1,11 @@
 """From a conversation to the prompt that the model's chat template makes of it."""
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from .chat_template import SECONDS, ChatTemplate
 from .errors import BadRequestError, ConfigurationError
+from .side_threads import SideThreads
 from .template_input import TemplateInput, over_the_limit
 from .template_limits import TemplateLimitError, TemplateTimeError
 from .template_process import TemplateProcess
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from .tokenizer import Tokenizer
 
 SECONDS_AT_ONCE = 0.02  # that `render_served` keeps the event loop's thread busy
+# What stands before the template costs time by the message, too.
+_MESSAGES_AT_ONCE = 1000
 
 
 class ChatPrompts:
@@ -32,8 +33,8 @@ class ChatPrompts:
         self.shows_tools = self._template is not None and self._template.shows_tools
         self._process = TemplateProcess(tokenizer.bos_token, tokenizer.eos_token)
         # One each: what takes long waits for its like and for nothing else.
-        self._long = ThreadPoolExecutor(1, thread_name_prefix="chat-template")
-        self._foreign = ThreadPoolExecutor(1, thread_name_prefix="request-template")
+        self._long = SideThreads(1, "chat-template")
+        self._foreign = SideThreads(1, "request-template")
 
     def render(self, given: TemplateInput, template: str | None = None) -> str:
         """The prompt's text, by the model's template or another one, in this process.
@@ -49,23 +50,22 @@ class ChatPrompts:
         A request's template runs in a process of its own, which can be ended; the model's on a
         thread, if it does not finish at once, where the sandbox stops it.
         """
-        loop = asyncio.get_running_loop()
         if template is not None:
             self._check_trust()
-            return await loop.run_in_executor(self._foreign, self._process.render, template, given)
+            return await self._foreign.run(lambda: self._process.render(template, given))
         own = self._own()
-        try:
-            return given.render(own, SECONDS_AT_ONCE)
-        except TemplateTimeError:
-            return await loop.run_in_executor(
-                self._long, _limits_told, lambda: given.render(own, SECONDS)
-            )
-        except TemplateLimitError as error:
-            raise over_the_limit(error, "messages") from None
+        if len(given.messages) <= _MESSAGES_AT_ONCE:
+            try:
+                return given.render(own, SECONDS_AT_ONCE)
+            except TemplateTimeError:
+                pass
+            except TemplateLimitError as error:
+                raise over_the_limit(error, "messages") from None
+        return await self._long.run(lambda: _limits_told(lambda: given.render(own, SECONDS)))
 
     def close(self) -> None:
         """End the process of requests' templates. What waits for it is refused."""
-        self._foreign.shutdown(wait=False, cancel_futures=True)
+        self._foreign.close()
         self._process.close()
 
     def _own(self) -> ChatTemplate:

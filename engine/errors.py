@@ -36,6 +36,11 @@ class OverloadedError(OctavoError):
 class TimedOutError(OctavoError):
     """A request's own deadline passed before anything of its answer was there."""
 
+    def __init__(
+        self, message: str = "The request's time was over before it was answered."
+    ) -> None:
+        super().__init__(message)
+
 
 class EngineDeadError(OctavoError):
     """The engine process is gone or never came up; no request can be served by it."""

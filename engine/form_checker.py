@@ -1,12 +1,11 @@
 """Structured outputs of a front end, compiled beside its event loop before anything runs."""
 
 import asyncio
-import contextlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 from .errors import BadRequestError, OverloadedError
 from .grammars import Grammars
+from .side_threads import SideThreads
 from .structured import StructuredOutput
 
 TIMEOUT_S = 10.0
@@ -18,7 +17,7 @@ class FormChecker:
 
     def __init__(self, grammars: Grammars) -> None:
         self._grammars = grammars
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="grammars")
+        self._threads = SideThreads(2, "grammars")
         self._num_compiling = 0
 
     def is_known(self, wanted: StructuredOutput) -> bool:
@@ -37,12 +36,9 @@ class FormChecker:
             has_begun.set()
             self._grammars.compile(wanted)
 
-        loop = asyncio.get_running_loop()
         self._num_compiling += 1
-        compiling = self._threads.submit(compile_it)
-        compiling.add_done_callback(lambda _: self._note_end(loop))
         try:
-            await asyncio.wait_for(asyncio.wrap_future(compiling), TIMEOUT_S)
+            await asyncio.wait_for(self._threads.run(compile_it), TIMEOUT_S)
         except asyncio.TimeoutError:
             if not has_begun.is_set():
                 raise OverloadedError(
@@ -52,16 +48,9 @@ class FormChecker:
                 f"the structured output was not compiled within {TIMEOUT_S:.0f} seconds.",
                 "response_format",
             ) from None
+        finally:
+            self._num_compiling -= 1
 
     def stop(self) -> None:
         """Begin no further compilation."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _note_end(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called by the thread that compiled, maybe after everything has ended."""
-
-        def count() -> None:
-            self._num_compiling -= 1
-
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(count)
+        self._threads.close()

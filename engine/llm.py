@@ -13,7 +13,7 @@ from .grammars import Grammars
 from .load_core import load_core
 from .messages import SequenceDelta
 from .outputs import Completion, RequestOutput, TokenLogprob
-from .prepare import make_sequences, validate_request
+from .prepare import bad_word_ids, make_sequences, validate_params, validate_prompt
 from .progress import progress_bar
 from .sampling_params import SamplingParams
 from .settings import Settings
@@ -128,13 +128,14 @@ class _Run:
         self, llm: LLM, prompts: list[list[int]], params: Sequence[SamplingParams]
     ) -> None:
         self._llm = llm
+        vocab_size = llm.model_config.vocab_size
+        most = llm.settings.max_logprobs
         checked = [
-            validate_request(
+            validate_prompt(
                 ids,
-                one,
-                vocab_size=llm.model_config.vocab_size,
+                validate_params(one, vocab_size=vocab_size, max_logprobs=most),
+                vocab_size=vocab_size,
                 max_model_len=llm.config.max_model_len,
-                max_logprobs=llm.settings.max_logprobs,
             )
             for ids, one in zip(prompts, params, strict=True)
         ]
@@ -145,7 +146,8 @@ class _Run:
         self._open: dict[str, _Choice] = {}
         self._submits = []
         for ids, one in zip(prompts, checked, strict=True):
-            sequences = make_sequences(llm._next_id(), ids, one, llm.tokenizer)
+            banned = bad_word_ids(one.bad_words, llm.tokenizer)
+            sequences = make_sequences(llm._next_id(), ids, one, llm.tokenizer, banned)
             choices = []
             for index, sequence in enumerate(sequences):
                 choice = _Choice(OutputAssembler(llm.tokenizer, ids, one, index))

@@ -15,8 +15,14 @@ from .structured import StructuredOutput, ThinkingRule
 
 MAX_CHOICES = 16_384
 MAX_LOGPROBS = 20  # unless settings say otherwise
+# Each choice of a request has its own copy of these on its way to the engine.
 MAX_STOP_STRINGS = 4
+MAX_STOP_CHARACTERS = 16_384  # of all strings together
+MAX_STOP_TOKEN_IDS = 1024
 MAX_BAD_WORDS = 128
+MAX_BAD_WORD_CHARACTERS = 4096  # of all words together: tokenizing them takes up to 10 ms
+MAX_LOGIT_BIASES = 2048
+MAX_ALLOWED_TOKEN_IDS = 8192
 GREEDY_EPSILON = 1e-5
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
@@ -135,6 +141,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             raise BadRequestError(
                 f"stop must have at most {MAX_STOP_STRINGS} strings, got {len(self.stop)}.", "stop"
             )
+        _check_characters("stop", self.stop, MAX_STOP_CHARACTERS)
         if any(not text for text in self.stop):
             raise BadRequestError("stop cannot contain an empty string.", "stop")
         if len(self.bad_words) > MAX_BAD_WORDS:
@@ -142,10 +149,20 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
                 f"bad_words must have at most {MAX_BAD_WORDS} entries, got {len(self.bad_words)}.",
                 "bad_words",
             )
+        _check_characters("bad_words", self.bad_words, MAX_BAD_WORD_CHARACTERS)
         if any(not text for text in self.bad_words):
             raise BadRequestError("bad_words cannot contain an empty string.", "bad_words")
         if self.allowed_token_ids is not None and not self.allowed_token_ids:
             raise BadRequestError("allowed_token_ids is not None and empty!", "allowed_token_ids")
+        for name, members, most in (
+            ("stop_token_ids", self.stop_token_ids, MAX_STOP_TOKEN_IDS),
+            ("allowed_token_ids", self.allowed_token_ids or (), MAX_ALLOWED_TOKEN_IDS),
+            ("logit_bias", self.logit_bias or {}, MAX_LOGIT_BIASES),
+        ):
+            if len(members) > most:
+                raise BadRequestError(
+                    f"{name} must have at most {most} entries, got {len(members)}.", name
+                )
         for bias in (self.logit_bias or {}).values():
             if not math.isfinite(bias):
                 raise BadRequestError(f"logit_bias must be finite, got {bias}.", "logit_bias")
@@ -186,6 +203,14 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
                     f"Vocabulary size: {vocab_size}",
                     name,
                 )
+
+
+def _check_characters(name: str, texts: tuple[str, ...], most: int) -> None:
+    num_characters = sum(map(len, texts))
+    if num_characters > most:
+        raise BadRequestError(
+            f"{name} must have at most {most} characters together, got {num_characters}.", name
+        )
 
 
 def _bad(param: str, value: object, message: str) -> BadRequestError:

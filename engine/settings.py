@@ -137,7 +137,7 @@ class Settings(BaseSettings):
         gt=0.0,
         allow_inf_nan=False,
         description="Seconds that a request's head may take to arrive on a new connection, or "
-        "from its first byte on a used one; beyond it 408.",
+        "from its first byte on a used one; beyond it 408. A TLS handshake may take as long.",
     )
     keep_alive_timeout: float = Field(
         75.0,
@@ -177,7 +177,8 @@ class Settings(BaseSettings):
         0.0,
         ge=0.0,
         allow_inf_nan=False,
-        description="Seconds that a choice may wait for its first step, then 503; 0: no limit.",
+        description="Seconds that a choice may wait for its first step, then 503 (in a stream: an "
+        "event that says so); 0: no limit.",
     )
     request_timeout: float = Field(
         0.0,

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from .errors import OctavoError, OverloadedError, TimedOutError
+from .errors import BadRequestError, OctavoError, OverloadedError, TimedOutError
 from .open_choice import OpenChoice
 
 QUEUE_TIMEOUT = "queue_timeout"
@@ -14,8 +15,9 @@ DEADLINE = "deadline"
 class WaitingRoom:
     """Keeps the limits on what waits. `expire` is called with a choice and the reason.
 
-    `max_open` choices may be open at once, running ones included; `max_tokens` (0: no limit) is for
-    the prompts of those that wait; `timeout_s` (0: none) for how long one waits for its first step.
+    `max_open` choices may be open at once, running ones and those included whose prompts are being
+    made; `max_tokens` (0: no limit) is for the prompts of those that wait; `timeout_s` (0: none)
+    for how long one waits for its first step.
     """
 
     def __init__(
@@ -29,17 +31,37 @@ class WaitingRoom:
         self._max_tokens = max_tokens
         self._timeout_s = timeout_s
         self._expire = expire
+        self._num_preparing = 0
         self.num_tokens = 0  # of prompts that wait
 
-    def check(self, num_open: int, prompts: Sequence[int]) -> None:
-        """Raise OverloadedError if there is no room for choices with prompts of so many tokens."""
-        if num_open + len(prompts) > self._max_open:
+    @contextmanager
+    def preparing(self, num_open: int, num_choices: int) -> Iterator[None]:
+        """Keep room for choices while their prompts are made. Raises as `check` does."""
+        self.check(num_open, num_choices, 0)
+        self._num_preparing += num_choices
+        try:
+            yield
+        finally:
+            self._num_preparing -= num_choices
+
+    def check(self, num_open: int, num_choices: int, num_tokens: int) -> None:
+        """Raise OverloadedError if there is no room for a request of so many choices, with prompts
+        of so many tokens together; BadRequestError if there never is.
+        """
+        if num_choices > self._max_open:
+            raise BadRequestError(
+                f"prompts times n are {num_choices} choices, and a server with these settings "
+                f"never has room for more than {self._max_open} (--max-num-seqs and "
+                "--max-queued-requests).",
+                "n",
+            )
+        num_open += self._num_preparing
+        if num_open + num_choices > self._max_open:
             raise OverloadedError(
-                f"the queue is full: {num_open} sequences are open and {len(prompts)} more exceed "
+                f"the queue is full: {num_open} sequences are open and {num_choices} more exceed "
                 f"the limit of {self._max_open} (--max-num-seqs and --max-queued-requests); try "
                 "again later"
             )
-        num_tokens = sum(prompts)
         # Whatever its length, one that nobody waits before is let in: else it never could be.
         if self._max_tokens and self.num_tokens and self.num_tokens + num_tokens > self._max_tokens:
             raise OverloadedError(
@@ -63,7 +85,7 @@ class WaitingRoom:
     def explain(self, reason: str) -> OctavoError:
         """What a choice is told that is given up for this reason."""
         if reason == DEADLINE:
-            return TimedOutError("The request's time was over before it was answered.")
+            return TimedOutError()
         return OverloadedError(
             f"The request waited for {self._timeout_s:g} s without being run (--queue-timeout); "
             "try again later."

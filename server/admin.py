@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, StrictBool
 
 from .. import __version__
 from ..engine.errors import BadRequestError
-from .fields import Text
+from .fields import ListOf, Text
 from .responses import ANSWERS_OF_ERRORS
 from .service import ServiceOfApp
 
@@ -39,7 +39,7 @@ class AbortBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    request_ids: list[Text] | None = None
+    request_ids: ListOf[Text] | None = None
     all: StrictBool = False
 
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from .chat_answer import chunks, whole_answer
-from .chat_plan import ChatPlan
+from .chat_plan import ChatDraft
 from .chat_protocol import ChatCompletionRequest
 from .reasoning_usage import ChatUsageCounter
 from .responses import ANSWERS_OF_GENERATION, ChatResponse
@@ -28,10 +28,11 @@ async def create_chat_completion(
     service.unknown_fields.note("/v1/chat/completions", body)
     body.check_stream_options()
     body.check_unsupported(_UNSUPPORTED)
-    plan = await ChatPlan.make(body, service)
+    draft = ChatDraft.read(body, service)
+    plan = await service.prepared(request, heading, draft.params.n, lambda: draft.plan(service))
     token_id = service.engine.tokenizer.token_id
     counter = ChatUsageCounter(plan.prompt, plan.params.n, plan.thinking, token_id)
-    stream = await service.start(heading, body, [plan.prompt], plan.params)
+    stream = service.start(heading, body, [plan.prompt], [plan.params])
     if body.streams:
         return EventStream(chunks(stream, heading, plan, counter), stream.close)
     choices = await until_disconnect(request.receive, collect(stream, plan.params.n, counter))

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from ..engine.errors import BadRequestError
 from ..engine.json_depth import refusing_depth
 from ..engine.sampling_params import SamplingParams
 from ..engine.structured import StructuredOutput, ThinkingRule
 from ..engine.template_input import TemplateInput
-from .chat_protocol import ChatCompletionRequest, as_mappings
+from .chat_protocol import ChatCompletionRequest, as_mappings, num_characters
 from .message_parser import MessageParser
 from .reasoning import ReasoningParser
 from .service import Service
@@ -20,20 +22,22 @@ from .tools.parser import ToolParser
 
 
 @dataclass(frozen=True)
-class ChatPlan:
-    """A chat request, ready for the engine."""
+class ChatDraft:
+    """What a chat request's body alone settles, before it is rendered and tokenized."""
 
     body: ChatCompletionRequest
-    prompt: list[int]
+    given: TemplateInput
     params: SamplingParams
     choice: ToolChoice | None
     tool_format: ToolFormat | None
-    thinking: ThinkingRule | None
+    budget: int | None  # tokens that reasoning may take
 
     @classmethod
-    async def make(cls, body: ChatCompletionRequest, service: Service) -> "ChatPlan":
-        """Read the body, render and tokenize. Raises BadRequestError for what does not fit."""
-        formats, chats = service.formats, service.chats
+    def read(cls, body: ChatCompletionRequest, service: Service) -> "ChatDraft":
+        """Raises BadRequestError for what cannot be, or is too long to be looked at."""
+        formats = service.formats
+        if body.truncate_prompt_tokens is None:
+            service.prompts.check_length(num_characters(body.messages), "messages")
         with refusing_depth("tools"):
             choice = choose_tools(
                 *body.offered_tools(), is_parallel=body.parallel_tool_calls is not False
@@ -50,36 +54,54 @@ class ChatPlan:
             continue_final_message=body.continue_final_message,
             variables=_template_variables(body),
         )
-        text = await chats.render_served(given, body.chat_template)
-        if body.truncate_prompt_tokens is None:
-            service.prompts.check_length(text, "messages")
-        shortened = service.prompts.cut(text, body)
-        (encoded,) = await service.prompts.encode([shortened], body.add_special_tokens)
-        prompt = service.prompts.truncate(encoded, body, body.token_limit)
-        thinking, budget = None, body.thinking_budget()
+        budget = body.thinking_budget()
         if formats.reasoning is None and budget is not None:
             raise BadRequestError(
                 "the reasoning of this model is not told from its answers (--reasoning-parser), "
                 "so it has no budget.",
                 "thinking_token_budget",
             )
-        if formats.reasoning is not None:
-            thinking = formats.reasoning.rule(text, budget, continued=body.continued_text())
         tool_format = formats.tools if choice is not None else None
-        marks = () if tool_format is None else tool_format.marks
-        if thinking is not None:
-            marks = (*marks, thinking.start, thinking.end)
         with refusing_depth("tools"):
             form = _forced_form(body, choice, tool_format, service)
         params = body.sampling_params(
             body.token_limit,
             body.num_logprobs(service.engine.settings.max_logprobs),
             defaults=service.defaults,
-            thinking=thinking,
             structured=form,
-            shown_special_tokens=marks,
+            shown_special_tokens=() if tool_format is None else tool_format.marks,
         )
-        return cls(body, prompt, params, choice, tool_format, thinking)
+        return cls(body, given, params, choice, tool_format, budget)
+
+    async def plan(self, service: Service) -> "ChatPlan":
+        """Render, tokenize and check. Raises BadRequestError for what does not fit."""
+        body, params, thinking = self.body, self.params, None
+        text = await service.chats.render_served(self.given, body.chat_template)
+        if body.truncate_prompt_tokens is None:
+            service.prompts.check_length(len(text), "messages")
+        shortened = service.prompts.cut(text, body)
+        (encoded,) = await service.prompts.encode([shortened], body.add_special_tokens)
+        prompt = service.prompts.truncate(encoded, body, body.token_limit)
+        reasoning = service.formats.reasoning
+        if reasoning is not None:
+            thinking = reasoning.rule(text, self.budget, continued=body.continued_text())
+        if thinking is not None:
+            marks = (*params.shown_special_tokens, thinking.start, thinking.end)
+            params = msgspec.structs.replace(params, thinking=thinking, shown_special_tokens=marks)
+        (checked,) = await service.check(body, [prompt], params)
+        return ChatPlan(body, prompt, checked, self.choice, self.tool_format, thinking)
+
+
+@dataclass(frozen=True)
+class ChatPlan:
+    """A chat request, ready for the engine."""
+
+    body: ChatCompletionRequest
+    prompt: list[int]
+    params: SamplingParams
+    choice: ToolChoice | None
+    tool_format: ToolFormat | None
+    thinking: ThinkingRule | None
 
     def parser(self) -> MessageParser:
         """A parser for one choice of the answer."""

@@ -8,8 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from ..engine.errors import BadRequestError
 from ..engine.json_depth import refusing_depth
 from ..engine.sampling_params import MAX_LOGPROBS
-from .fields import Int, Text
+from .fields import Int, ListOf, Text, at_most
 from .protocol import GenerationRequest
+
+# Messages, parts of their contents and calls in them: reading each takes microseconds.
+MAX_MESSAGE_ITEMS = 16_384
 
 
 class FunctionCall(BaseModel):
@@ -31,6 +34,11 @@ class ToolCall(BaseModel):
     function: FunctionCall
 
 
+_MOST_ITEMS = Field(max_length=MAX_MESSAGE_ITEMS)
+Parts = Annotated[ListOf[dict[str, Any]], _MOST_ITEMS, at_most(MAX_MESSAGE_ITEMS, "parts")]
+Calls = Annotated[ListOf[ToolCall], _MOST_ITEMS, at_most(MAX_MESSAGE_ITEMS, "calls")]
+
+
 class ChatMessage(BaseModel):
     """One message; content is text, or parts of which all are text or refusals.
 
@@ -40,9 +48,9 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: str
-    content: str | list[dict[str, Any]] | None = None
+    content: str | Parts | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Calls | None = None
     tool_call_id: str | None = None
     function_call: FunctionCall | None = None
     refusal: str | None = None
@@ -50,24 +58,56 @@ class ChatMessage(BaseModel):
     reasoning_content: str | None = None
 
 
+Messages = Annotated[
+    ListOf[ChatMessage],
+    Field(min_length=1, max_length=MAX_MESSAGE_ITEMS),
+    at_most(MAX_MESSAGE_ITEMS, "messages"),
+]
+
+
 def as_mappings(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    """The messages as the engine takes them. Raises BadRequestError if nested too deeply."""
+    """The messages as the engine takes them.
+
+    Raises BadRequestError if they are nested too deeply, or have too many parts and calls.
+    """
+    num_items = sum(
+        1
+        + len(message.content if isinstance(message.content, list) else ())
+        + len(message.tool_calls or ())
+        for message in messages
+    )
+    if num_items > MAX_MESSAGE_ITEMS:
+        raise BadRequestError(
+            f"at most {MAX_MESSAGE_ITEMS} messages, parts of messages and calls together, got "
+            f"{num_items}.",
+            "messages",
+        )
     with refusing_depth("messages"):
         return [message.model_dump(exclude_none=True) for message in messages]
+
+
+def num_characters(messages: Sequence[ChatMessage]) -> int:
+    """Characters of the messages' texts, which a template has to put in the prompt."""
+    return sum(
+        len(message.content)
+        if isinstance(message.content, str)
+        else sum(len(str(part.get("text") or "")) for part in message.content or ())
+        for message in messages
+    )
 
 
 class ChatCompletionRequest(GenerationRequest):
     """Body of POST /v1/chat/completions."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Messages
     max_tokens: Int | None = None
     max_completion_tokens: Int | None = None
     logprobs: StrictBool | None = False
     top_logprobs: Int | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: ListOf[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: StrictBool | None = True
-    functions: list[dict[str, Any]] | None = None
+    functions: ListOf[dict[str, Any]] | None = None
     function_call: str | dict[str, Any] | None = None
     reasoning_effort: str | None = None
     include_reasoning: StrictBool = True
@@ -132,8 +172,8 @@ class TokenizeRequest(BaseModel):
 
     model: str | None = None
     prompt: str | None = None
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
-    tools: list[dict[str, Any]] | None = None
+    messages: Messages | None = None
+    tools: ListOf[dict[str, Any]] | None = None
     add_special_tokens: StrictBool | None = None
     add_generation_prompt: StrictBool = True
     continue_final_message: StrictBool = False

@@ -32,10 +32,16 @@ async def create_completion(
     body.check_unsupported(_UNSUPPORTED)
     service.unknown_fields.note("/v1/completions", body)
     params = _sampling_params(service, body)
-    prompts = await _prompts(service, body)
+    given = body.prompts()
+    prompts, checked = await service.prepared(
+        request,
+        heading,
+        len(given) * params.n,
+        lambda: prepare_prompts(service, body, given, params),
+    )
     token_ids = [prompt.token_ids for prompt in prompts]
     counter = UsageCounter(token_ids, params.n, counts_output=body.max_tokens != 0)
-    stream = await service.start(heading, body, token_ids, params)
+    stream = service.start(heading, body, token_ids, checked)
     writers = [
         ChoiceWriter(body, prompts[index // params.n], index, service.engine.tokenizer)
         for index in range(len(prompts) * params.n)
@@ -64,24 +70,37 @@ def _sampling_params(service: Service, body: CompletionRequest) -> SamplingParam
     return judged.sampling_params(max_tokens, body.logprobs, defaults=service.defaults)
 
 
-async def _prompts(service: Service, body: CompletionRequest) -> list[Prompt]:
-    given = body.prompts()
+async def prepare_prompts(
+    service: Service,
+    body: CompletionRequest,
+    given: list[str | list[int]],
+    params: SamplingParams,
+) -> tuple[list[Prompt], list[SamplingParams]]:
+    """The prompts, and the parameters for each. Raises BadRequestError for what does not fit."""
     texts = [service.prompts.cut(prompt, body) for prompt in given if isinstance(prompt, str)]
     if body.truncate_prompt_tokens is None:
         for text in texts:
-            service.prompts.check_length(text, "prompt")
+            service.prompts.check_length(len(text), "prompt")
     # Prompts are all texts or all token ids.
     encoded = await service.prompts.encode(texts, body.add_special_tokens)
     encoded = encoded or [prompt for prompt in given if not isinstance(prompt, str)]
-    prompts = []
-    for prompt, token_ids in zip(given, encoded, strict=True):
-        kept = service.prompts.truncate(token_ids, body, body.max_tokens)
-        if isinstance(prompt, str) and len(kept) == len(token_ids):
-            prompts.append(Prompt.of_text(prompt, kept, service.engine.tokenizer))
-        else:
-            skips = body.skip_special_tokens
-            prompts.append(Prompt.of_tokens(kept, service.engine.tokenizer, skips))
-    return prompts
+    kept = [service.prompts.truncate(ids, body, body.max_tokens) for ids in encoded]
+    checked = await service.check(body, kept, params)
+    tokenizer = service.engine.tokenizer
+
+    def put_together() -> list[Prompt]:
+        prompts = []
+        for prompt, whole, own in zip(given, encoded, kept, strict=True):
+            if isinstance(prompt, str) and len(own) == len(whole):
+                prompts.append(Prompt.of_text(prompt, own, tokenizer))
+            elif body.echo:
+                prompts.append(Prompt.of_tokens(own, tokenizer, body.skip_special_tokens))
+            else:
+                prompts.append(Prompt("", own))  # nobody sees its text
+        return prompts
+
+    num_decoded = sum(map(len, kept)) if body.echo else 0
+    return await service.prompts.apart(num_decoded, put_together), checked
 
 
 async def _events(

@@ -35,6 +35,7 @@ _TYPES = {
     503: "ServiceUnavailableError",
 }
 _SHOWN_INPUT_CHARACTERS = 100
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
 class RequestTooLargeError(HTTPException):
@@ -168,9 +169,14 @@ def _encodable(text: str) -> str:
 
 
 def _shorten(value: object) -> str:
+    """The beginning of a value as JSON; the rest, which may be megabytes, is not written at all."""
+    limit = _SHOWN_INPUT_CHARACTERS
+    text = ""
     try:
-        text = json.dumps(value, ensure_ascii=False, default=str)
+        for piece in _ENCODER.iterencode(value[:limit] if isinstance(value, str) else value):
+            text += piece
+            if len(text) > limit:
+                break
     except (TypeError, ValueError):
         text = str(value)
-    limit = _SHOWN_INPUT_CHARACTERS
     return text if len(text) <= limit else text[:limit] + "…"

@@ -6,11 +6,12 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from .. import __version__
 from ..engine.errors import BadRequestError, EngineDeadError, NotFoundError
 from ..engine.template_input import TemplateInput
-from .chat_protocol import TokenizeRequest, as_mappings
+from .chat_protocol import TokenizeRequest, as_mappings, num_characters
 from .drain import Drain
 from .errors import error_body
 from .metrics import CONTENT_TYPE, ServerMetrics
 from .protocol import DetokenizeRequest
+from .request_timeout import shortest, timeout_of
 from .responses import (
     ANSWERS_OF_ERRORS,
     DetokenizeResponse,
@@ -21,6 +22,7 @@ from .responses import (
     VersionResponse,
 )
 from .service import Service, ServiceOfApp
+from .sse import until_disconnect
 from .state_collector import ServerState
 
 # A hung engine must not cost the scrape, which is what tells of it.
@@ -44,12 +46,28 @@ async def get_model(name: str, service: ServiceOfApp) -> ModelCard:
 
 
 @router.post("/tokenize", response_model_exclude_unset=True)
-async def tokenize(body: TokenizeRequest, service: ServiceOfApp) -> TokenizeResponse:
+async def tokenize(
+    body: TokenizeRequest, request: Request, service: ServiceOfApp
+) -> TokenizeResponse:
     """Token ids of a prompt or of a conversation."""
     service.served_name(body.model)
     if (body.prompt is None) == (body.messages is None):
         raise BadRequestError("Give exactly one of `prompt` and `messages`.", "prompt")
+    timeout_s = shortest(timeout_of(request.headers), service.engine.settings.request_timeout)
+    with service.engine.reading():
+        tokens = await until_disconnect(request.receive, _tokens(body, service), timeout_s)
+    answer = TokenizeResponse(
+        count=len(tokens), max_model_len=service.engine.info.max_model_len, tokens=tokens
+    )
+    if body.return_token_strs:
+        answer.token_strs = [service.engine.tokenizer.token_text(token) for token in tokens]
+    return answer
+
+
+async def _tokens(body: TokenizeRequest, service: Service) -> list[int]:
+    """Raises BadRequestError for a text that is longer than any prompt may be."""
     if body.messages is not None:
+        service.prompts.check_length(num_characters(body.messages), "messages")
         given = TemplateInput(
             as_mappings(body.messages),
             tools=body.tools,
@@ -62,26 +80,29 @@ async def tokenize(body: TokenizeRequest, service: ServiceOfApp) -> TokenizeResp
     else:
         text = body.prompt or ""
         special = True if body.add_special_tokens is None else body.add_special_tokens
+    service.prompts.check_length(len(text), "prompt" if body.messages is None else "messages")
     (tokens,) = await service.prompts.encode([text], special)
-    answer = TokenizeResponse(
-        count=len(tokens), max_model_len=service.engine.info.max_model_len, tokens=tokens
-    )
-    if body.return_token_strs:
-        answer.token_strs = [service.engine.tokenizer.token_text(token) for token in tokens]
-    return answer
+    return tokens
 
 
 @router.post("/detokenize")
 async def detokenize(body: DetokenizeRequest, service: ServiceOfApp) -> DetokenizeResponse:
     """The text of token ids."""
     service.served_name(body.model)
-    limit = service.engine.info.vocab_size
-    outside = [token for token in body.tokens if not 0 <= token < limit]
+    info, tokens = service.engine.info, body.tokens
+    if len(tokens) > info.max_model_len:
+        raise BadRequestError(
+            f"This model's maximum context length is {info.max_model_len} tokens, and no text of "
+            f"more is needed: got {len(tokens)}.",
+            "tokens",
+        )
+    outside = [token for token in tokens if not 0 <= token < info.vocab_size]
     if outside:
         raise BadRequestError(
-            f"Token id {outside[0]} is out of vocabulary. Vocabulary size: {limit}", "tokens"
+            f"Token id {outside[0]} is out of vocabulary. Vocabulary size: {info.vocab_size}",
+            "tokens",
         )
-    text = service.engine.tokenizer.decode(body.tokens, skip_special_tokens=False)
+    text = service.engine.tokenizer.decode(tokens, skip_special_tokens=False)
     return DetokenizeResponse(prompt=text)
 
 

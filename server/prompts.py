@@ -1,14 +1,19 @@
 """From prompts as clients give them to token ids that the model has room for."""
 
-import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 from ..engine.async_engine import AsyncEngine
 from ..engine.errors import BadRequestError
+from ..engine.side_threads import SideThreads
 from ..engine.tokenizer import Tokenizer
 from .protocol import GenerationRequest
 
+Result = TypeVar("Result")
+
 # Tokenizing this much takes a millisecond or so: more would hold up other streams.
-_INLINE_CHARACTERS = 8192
+_INLINE_SIZE = 8192
+_NUM_THREADS = 4
 # How a text is cut into tokens depends on what stands near, but not so far away.
 _CUT_SLACK = 4096
 
@@ -20,6 +25,7 @@ class PromptEncoder:
         self._tokenizer: Tokenizer = engine.tokenizer
         self._max_model_len = engine.info.max_model_len
         self._longest_token = max(1, engine.tokenizer.longest_token_bytes)
+        self._threads = SideThreads(_NUM_THREADS, "tokenizer")
 
     async def encode(self, texts: list[str], add_special_tokens: bool) -> list[list[int]]:
         """Token ids of each text; much text is tokenized beside the event loop."""
@@ -27,18 +33,20 @@ class PromptEncoder:
         def encode_all() -> list[list[int]]:
             return [self._tokenizer.encode(text, add_special_tokens) for text in texts]
 
-        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
-            return encode_all()
-        return await asyncio.to_thread(encode_all)
+        return await self.apart(sum(map(len, texts)), encode_all)
 
-    def check_length(self, text: str, param: str) -> None:
+    async def apart(self, size: int, work: Callable[[], Result]) -> Result:
+        """What `work` on so many characters or tokens returns; beside the event loop if many."""
+        return work() if size <= _INLINE_SIZE else await self._threads.run(work)
+
+    def check_length(self, num_characters: int, param: str) -> None:
         """Raise BadRequestError for text whose tokens, however long, are too many."""
         most = self._max_model_len * self._longest_token
-        if len(text) > most:
+        if num_characters > most:
             raise BadRequestError(
                 f"This model's maximum context length is {self._max_model_len} tokens. However, "
-                f"your prompt has {len(text)} characters, and more than {most} cannot fit. Please "
-                "reduce the length of the input prompt.",
+                f"your prompt has {num_characters} characters, and more than {most} cannot fit. "
+                "Please reduce the length of the input prompt.",
                 param,
             )
 

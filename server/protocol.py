@@ -7,18 +7,27 @@ long as it asks for something (`check_unsupported`). Responses are built in `res
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from ..engine.errors import BadRequestError
 from ..engine.generation_defaults import NO_DEFAULTS, GenerationDefaults
-from ..engine.sampling_params import SamplingParams
-from ..engine.structured import StructuredOutput, ThinkingRule
-from .fields import Int, Number, Text, TokenId
+from ..engine.sampling_params import (
+    MAX_ALLOWED_TOKEN_IDS,
+    MAX_BAD_WORDS,
+    MAX_LOGIT_BIASES,
+    MAX_STOP_CHARACTERS,
+    MAX_STOP_STRINGS,
+    MAX_STOP_TOKEN_IDS,
+    SamplingParams,
+)
+from ..engine.structured import StructuredOutput
+from .fields import UNICODE, Int, ListOf, Number, Text, TokenId, at_most
 from .structured_bodies import StructuredFields
 
 MAX_BATCH_PROMPTS = 1024
+MAX_CACHE_SALT_CHARACTERS = 1024
 # What we cannot do, and the values by which a request does not ask for it.
 _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "use_beam_search": (),
@@ -61,22 +70,54 @@ class GenerationRequest(StructuredFields):
     frequency_penalty: Number | None = None
     repetition_penalty: Number | None = None
     seed: Int | None = None
-    stop: Text | list[Text] | None = None
-    stop_token_ids: list[TokenId] | None = None
+    stop: (
+        Annotated[str, Field(max_length=MAX_STOP_CHARACTERS), UNICODE]
+        | Annotated[
+            ListOf[Text],
+            Field(max_length=MAX_STOP_STRINGS),
+            at_most(MAX_STOP_STRINGS, "strings"),
+        ]
+        | None
+    ) = None
+    stop_token_ids: (
+        Annotated[
+            ListOf[TokenId],
+            Field(max_length=MAX_STOP_TOKEN_IDS),
+            at_most(MAX_STOP_TOKEN_IDS, "token ids"),
+        ]
+        | None
+    ) = None
     include_stop_str_in_output: StrictBool = False
     ignore_eos: StrictBool = False
     min_tokens: Int | None = None
     skip_special_tokens: StrictBool = True
-    logit_bias: dict[str, Number] | None = None
-    allowed_token_ids: list[TokenId] | None = None
-    bad_words: list[str] | None = None
+    logit_bias: (
+        Annotated[
+            dict[str, Number],
+            Field(max_length=MAX_LOGIT_BIASES),
+            at_most(MAX_LOGIT_BIASES, "entries"),
+        ]
+        | None
+    ) = None
+    allowed_token_ids: (
+        Annotated[
+            ListOf[TokenId],
+            Field(max_length=MAX_ALLOWED_TOKEN_IDS),
+            at_most(MAX_ALLOWED_TOKEN_IDS, "token ids"),
+        ]
+        | None
+    ) = None
+    bad_words: (
+        Annotated[ListOf[str], Field(max_length=MAX_BAD_WORDS), at_most(MAX_BAD_WORDS, "entries")]
+        | None
+    ) = None
     prompt_logprobs: Int | None = None
     truncate_prompt_tokens: Int | None = None
     truncation_side: Literal["left", "right"] = "left"
     return_token_ids: StrictBool | None = None
     return_tokens_as_token_ids: StrictBool | None = None
     priority: Int | None = None
-    cache_salt: Text | None = None
+    cache_salt: Annotated[str, Field(max_length=MAX_CACHE_SALT_CHARACTERS), UNICODE] | None = None
     user: str | None = None
     request_id: Annotated[Text, Field(pattern=r"^[\x21-\x7e]{1,128}$")] | None = None
 
@@ -127,7 +168,6 @@ class GenerationRequest(StructuredFields):
         logprobs: int | None,
         *,
         defaults: GenerationDefaults = NO_DEFAULTS,
-        thinking: ThinkingRule | None = None,
         structured: StructuredOutput | None = None,
         shown_special_tokens: tuple[str, ...] = (),
     ) -> SamplingParams:
@@ -153,7 +193,9 @@ class GenerationRequest(StructuredFields):
             "max_tokens": max_tokens,
             "logprobs": logprobs,
             "allowed_token_ids": (
-                None if self.allowed_token_ids is None else tuple(self.allowed_token_ids)
+                None
+                if self.allowed_token_ids is None
+                else tuple(dict.fromkeys(self.allowed_token_ids))
             ),
         }
         chosen: dict[str, Any] = dict(defaults.sampling)
@@ -172,7 +214,6 @@ class GenerationRequest(StructuredFields):
                 bad_words=tuple(self.bad_words or ()),
                 prompt_logprobs=self.prompt_logprobs,
                 structured=structured,
-                thinking=thinking,
                 shown_special_tokens=shown_special_tokens,
             )
 
@@ -195,7 +236,7 @@ class GenerationRequest(StructuredFields):
 class CompletionRequest(GenerationRequest):
     """Body of POST /v1/completions."""
 
-    prompt: str | list[str] | list[TokenId] | list[list[TokenId]] | None = None
+    prompt: str | ListOf[str] | ListOf[TokenId] | ListOf[ListOf[TokenId]] | None = None
     max_tokens: Int | None = 16
     logprobs: Int | None = None
     add_special_tokens: StrictBool = True
@@ -208,15 +249,9 @@ class CompletionRequest(GenerationRequest):
             return [prompt] if prompt else _no_prompt()
         if not prompt:
             return _no_prompt()
-        many: list[str | list[int]] = []
-        single: list[int] = []
-        for item in prompt:
-            if isinstance(item, int):
-                single.append(item)
-            else:
-                many.append(item)
-        if single:
-            return [single]
+        if isinstance(prompt[0], int):
+            return [prompt]  # all are of one type
+        many = cast("list[str | list[int]]", prompt)
         if len(many) > MAX_BATCH_PROMPTS:
             raise BadRequestError(
                 f"at most {MAX_BATCH_PROMPTS} prompts in a request, got {len(many)}.", "prompt"
@@ -228,7 +263,7 @@ class DetokenizeRequest(BaseModel):
     """Body of POST /detokenize."""
 
     model: str | None = None
-    tokens: list[TokenId]
+    tokens: ListOf[TokenId]
 
 
 def _token_biases(given: dict[str, float] | None) -> dict[int, float] | None:
@@ -238,7 +273,7 @@ def _token_biases(given: dict[str, float] | None) -> dict[int, float] | None:
     bad = [key for key in given if not _BIAS_KEY.fullmatch(key)]
     if bad:
         raise BadRequestError(
-            f"logit_bias contains key(s) that cannot be converted to integer token IDs: {bad}",
+            f"logit_bias contains key(s) that cannot be converted to integer token IDs: {bad[:10]}",
             "logit_bias",
         )
     return {int(key): min(100.0, max(-100.0, value)) for key, value in given.items()}

@@ -2,9 +2,9 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import Depends, Request
@@ -22,8 +22,11 @@ from .prompts import PromptEncoder
 from .protocol import GenerationRequest
 from .request_timeout import shortest, timeout_of
 from .responses import PromptTokensDetails, Usage
+from .sse import until_disconnect
 from .tenants import TenantSalts
 from .unknown_fields import UnknownFields
+
+Made = TypeVar("Made")
 
 
 class Service:
@@ -57,31 +60,61 @@ class Service:
             )
         return wanted
 
-    async def start(
+    async def prepared(
+        self,
+        request: Request,
+        heading: "Heading",
+        num_choices: int,
+        prepare: Callable[[], Coroutine[Any, Any, Made]],
+    ) -> Made:
+        """What `prepare` makes of a request, as long as it has a client, and time.
+
+        Its choices have their room in the queue meanwhile, and still when this returns: `start`
+        it before anything else is awaited. Raises OverloadedError or EngineDeadError, with nothing
+        begun, TimedOutError, ClientGoneError, and what `prepare` raises.
+        """
+        time_left = self._timeout_s(heading)
+        if time_left is not None:
+            time_left = max(0.0, time_left - (time.monotonic() - heading.arrived_at))
+        with self.engine.preparing(num_choices):
+            return await until_disconnect(request.receive, prepare(), time_left)
+
+    async def check(
+        self, body: GenerationRequest, prompts: Sequence[list[int]], params: SamplingParams
+    ) -> list[SamplingParams]:
+        """The parameters for each prompt. Raises BadRequestError for prompts that do not fit, or
+        a form that cannot be had; OverloadedError if too many forms are asked for.
+        """
+        with body.in_its_own_names():
+            checked = self.engine.validate(prompts, params)
+            await self.engine.check_structured(params)
+        return [self._bounded(one) for one in checked]
+
+    def start(
         self,
         heading: "Heading",
         body: GenerationRequest,
         prompts: Sequence[list[int]],
-        params: SamplingParams,
+        params: Sequence[SamplingParams],
     ) -> RequestStream:
-        """Check the prompts and the form they ask for, and hand them to the engine.
+        """Hand prompts to the engine, with what `check` made of their parameters.
 
         Raises BadRequestError, OverloadedError or EngineDeadError, with nothing begun.
         """
-        with body.in_its_own_names():
-            await self.engine.check_structured(params)
-            checked = [self._bounded(self.engine.validate(prompt, params)) for prompt in prompts]
         return self.engine.generate(
             heading.engine_id,
             prompts,
-            checked,
+            params,
             priority=body.priority or 0,
             cache_salt=self._cache_salt(heading.key_digest, body.cache_salt or ""),
             public_id=heading.id,
             arrived_at=heading.arrived_at,
-            timeout_s=shortest(heading.timeout_s, self.engine.settings.request_timeout),
+            timeout_s=self._timeout_s(heading),
             origin=heading.origin,
         )
+
+    def _timeout_s(self, heading: "Heading") -> float | None:
+        return shortest(heading.timeout_s, self.engine.settings.request_timeout)
 
     def _cache_salt(self, key_digest: bytes, own_salt: str) -> str:
         return own_salt if self._tenants is None else self._tenants.salt(key_digest, own_salt)

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ..engine.errors import TimedOutError
 from .errors import describe
 
 logger = logging.getLogger(__name__)
@@ -90,19 +91,23 @@ async def _send_part(send: Send, chunk: bytes) -> None:
 
 
 async def until_disconnect(
-    receive: Callable[[], Awaitable[Any]], work: Coroutine[Any, Any, Result]
+    receive: Callable[[], Awaitable[Any]],
+    work: Coroutine[Any, Any, Result],
+    timeout_s: float | None = None,
 ) -> Result:
-    """The result of `work`, which is cancelled if the client disconnects first.
+    """The result of `work`, which is cancelled if the client disconnects first, or after a time.
 
-    Raises ClientGoneError then. The request's body must have been read.
+    Raises ClientGoneError or TimedOutError then. The request's body must have been read.
     """
     worker = asyncio.create_task(work)
     watcher = asyncio.create_task(_disconnected(receive))
     try:
-        await asyncio.wait({worker, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {worker, watcher}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
         if worker.done():
             return worker.result()
-        raise ClientGoneError
+        raise ClientGoneError if watcher.done() else TimedOutError
     finally:
         for task in (worker, watcher):
             task.cancel()

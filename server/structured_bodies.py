@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from ..engine.errors import BadRequestError
 from ..engine.structured import GrammarKind, StructuredOutput
-from .fields import Text
+from .fields import ListOf, Text
 
 JsonSchema = dict[str, Any] | bool
 _NO_SCHEMA = (
@@ -38,8 +38,8 @@ class ResponseFormat(BaseModel):
     type: Literal["text", "json_object", "json_schema", "grammar", "structural_tag"]
     json_schema: JsonSchemaFormat | None = None
     grammar: Text | None = None
-    structures: list[dict[str, Any]] | None = None
-    triggers: list[Text] | None = None
+    structures: ListOf[dict[str, Any]] | None = None
+    triggers: ListOf[Text] | None = None
 
 
 class StructuredOutputs(BaseModel):
@@ -50,7 +50,7 @@ class StructuredOutputs(BaseModel):
     json_: Annotated[JsonSchema | Text | None, Field(alias="json")] = None
     json_object: StrictBool | None = None
     regex: Text | None = None
-    choice: list[Text] | None = None
+    choice: ListOf[Text] | None = None
     grammar: Text | None = None
     structural_tag: dict[str, Any] | Text | None = None
 
@@ -62,7 +62,7 @@ class StructuredFields(BaseModel):
     structured_outputs: StructuredOutputs | None = None
     guided_json: JsonSchema | Text | None = None
     guided_regex: Text | None = None
-    guided_choice: list[Text] | None = None
+    guided_choice: ListOf[Text] | None = None
     guided_grammar: Text | None = None
 
     @property

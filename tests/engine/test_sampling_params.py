@@ -48,6 +48,26 @@ def test_a_number_out_of_range_is_refused_with_its_limit(
     [
         ({"stop": ("",)}, "stop cannot contain an empty string."),
         ({"stop": ("a", "b", "c", "d", "e")}, "stop must have at most 4 strings, got 5."),
+        (
+            {"stop": ("a" * 10_000, "b" * 6385)},
+            "stop must have at most 16384 characters together, got 16385.",
+        ),
+        (
+            {"bad_words": ("a" * 2000,) * 2 + ("b" * 97,)},
+            "bad_words must have at most 4096 characters together, got 4097.",
+        ),
+        (
+            {"stop_token_ids": tuple(range(1025))},
+            "stop_token_ids must have at most 1024 entries, got 1025.",
+        ),
+        (
+            {"allowed_token_ids": tuple(range(8193))},
+            "allowed_token_ids must have at most 8192 entries, got 8193.",
+        ),
+        (
+            {"logit_bias": dict.fromkeys(range(2049), 1.0)},
+            "logit_bias must have at most 2048 entries, got 2049.",
+        ),
         ({"bad_words": ("",)}, "bad_words cannot contain an empty string."),
         ({"allowed_token_ids": ()}, "allowed_token_ids is not None and empty!"),
         ({"logit_bias": {1: math.inf}}, "logit_bias must be finite, got inf."),
@@ -62,6 +82,16 @@ def test_values_that_do_not_go_together_are_refused(fields: dict[str, Any], mess
     with pytest.raises(BadRequestError) as caught:
         SamplingParams(**fields)
     assert caught.value.message.startswith(message)
+
+
+def test_what_is_just_within_the_limits_is_taken() -> None:
+    SamplingParams(
+        stop=("a" * 4096,) * 4,
+        bad_words=("a" * 32,) * 128,
+        stop_token_ids=tuple(range(1024)),
+        allowed_token_ids=tuple(range(8192)),
+        logit_bias=dict.fromkeys(range(2048), 1.0),
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ MakeCertificate = Callable[[Path], Any]
 WaitUntil = Callable[[Callable[[], bool], float], None]
 START_DEADLINE_S = 60.0
 DEADLINE_S = 20.0
+HEADER_TIMEOUT_S = 4  # a handshake may take a minute without it
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
@@ -156,7 +157,7 @@ def secure(
     files, port, log = make_certificate(folder), free_port(), folder / "log.txt"
     command = [sys.executable, "-m", "octavo", "serve", str(tiny_model), "--port", str(port)]
     command += ["--ssl-certfile", str(files.certificate), "--ssl-keyfile", str(files.key)]
-    command += ["--num-blocks", "200"]
+    command += ["--num-blocks", "200", "--header-timeout", str(HEADER_TIMEOUT_S)]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
     server = SecureServer(process, port, log, files)
@@ -186,6 +187,13 @@ def test_plain_http_gets_no_answer_and_does_no_harm(secure: SecureServer) -> Non
         except ConnectionResetError:
             pass
     assert b"HTTP/" not in answer
+    assert secure.answers()
+
+
+@pytest.mark.slow
+def test_a_connection_that_begins_no_handshake_is_closed(secure: SecureServer) -> None:
+    with closing(socket.create_connection(("127.0.0.1", secure.port), DEADLINE_S)) as silent:
+        assert silent.recv(1) == b""  # the socket's own timeout would raise
     assert secure.answers()
 
 

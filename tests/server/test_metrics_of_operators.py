@@ -56,6 +56,22 @@ def complete(server, key: str = KEYS[0], **body: object) -> httpx.Response:
     return server.post("/v1/completions", json=body, headers=auth(key))
 
 
+def complete_in_a_crowd(server) -> httpx.Response:
+    """What comes when as many choices are open as may be."""
+    crowd = {"prompt": "Hello", "n": 10, "temperature": 1, "max_tokens": 200, "stream": True}
+    with httpx.stream(
+        "POST",
+        f"{server.url}/v1/completions",
+        json={**crowd, "ignore_eos": True},
+        headers=auth(KEYS[0]),
+        timeout=60,
+    ) as running:
+        assert running.status_code == 200
+        answer = complete(server)
+    server.wait_idle()
+    return answer
+
+
 def test_what_is_exported_is_what_the_catalogue_says(measured) -> None:
     assert complete(measured).status_code == 200
     families = {
@@ -82,7 +98,8 @@ def test_what_is_exported_is_what_the_catalogue_says(measured) -> None:
         ("not_found", 404, lambda s: complete(s, model="gpt-4")),
         ("not_found", 404, lambda s: s.get("/v1/nothing", headers=auth(KEYS[0]))),
         ("too_large", 413, lambda s: complete(s, prompt="x" * (9 * 1024**2))),
-        ("queue_full", 503, lambda s: complete(s, n=20, temperature=1)),
+        ("invalid", 400, lambda s: complete(s, n=20, temperature=1)),
+        ("queue_full", 503, lambda s: complete_in_a_crowd(s)),
     ],
 )
 def test_a_refusal_counts_by_its_reason(

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from octavo.engine.errors import BadRequestError, EngineDeadError, RequestFailedError
+from octavo.engine.errors import (
+    BadRequestError,
+    EngineDeadError,
+    RequestFailedError,
+    TimedOutError,
+)
 from octavo.server.sse import DONE, ClientGoneError, EventStream, event, until_disconnect
 
 DEADLINE_S = 10
@@ -229,6 +234,24 @@ def test_a_disconnect_cancels_the_work_and_waits_for_its_cleaning_up() -> None:
 
         with pytest.raises(ClientGoneError):
             await until_disconnect(connection.receive, work())
+        assert cleaned == [True]
+
+    run(scenario)
+
+
+def test_work_without_time_left_is_cancelled_for_it() -> None:
+    async def scenario() -> None:
+        connection = Connection()
+        cleaned: list[bool] = []
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cleaned.append(True)
+
+        with pytest.raises(TimedOutError):
+            await until_disconnect(connection.receive, work(), 0.01)
         assert cleaned == [True]
 
     run(scenario)
