@@ -14,6 +14,7 @@ import httpx
 
 from octavo.bench.stream import DONE, EventLines
 
+USAGE_WITH_EACH_EVENT = {"include_usage": True, "continuous_usage_stats": True}
 TIMEOUT_S = 900.0  # a stream under suspicion waits for its turn, while engines come and go
 
 
@@ -55,7 +56,12 @@ class Streams:
         self.texts = ["" for _ in bodies]
         self.errors: dict[int, dict[str, Any]] = {}
         self.finish_reasons: dict[int, str] = {}
-        self.num_events = 0
+        self._num_tokens = [0 for _ in bodies]
+
+    @property
+    def num_tokens(self) -> int:
+        """How many have come. Events are fewer where the front end was late: it joins tokens."""
+        return sum(self._num_tokens)
 
     @property
     def num_ended(self) -> int:
@@ -81,7 +87,8 @@ class Streams:
 
     async def _read(self, client: httpx.AsyncClient, index: int, body: dict[str, Any]) -> None:
         path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
-        async with client.stream("POST", path, json=body | {"stream": True}) as answer:
+        asked = {"stream": True, "stream_options": USAGE_WITH_EACH_EVENT}
+        async with client.stream("POST", path, json=body | asked) as answer:
             if answer.status_code != 200:
                 await answer.aread()
                 self.errors[index] = answer.json()["error"]
@@ -96,8 +103,8 @@ class Streams:
         if "error" in event:
             self.errors[index] = event["error"]
             return
+        self._num_tokens[index] = event["usage"]["completion_tokens"]
         for choice in event["choices"]:
-            self.num_events += 1
             self.texts[index] += choice.get("text") or choice.get("delta", {}).get("content") or ""
             if choice["finish_reason"] is not None:
                 self.finish_reasons[index] = choice["finish_reason"]

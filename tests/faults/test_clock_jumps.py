@@ -74,7 +74,7 @@ def drill(
             jump = rng.choice(JUMPS_S)
 
             async def move(running: Streams, jump: float = jump) -> None:
-                await until(lambda: running.num_events >= 3 * NUM_STREAMS)
+                await until(lambda: running.num_tokens >= 3 * NUM_STREAMS)
                 offset.with_suffix(".new").write_text(str(jump))
                 offset.with_suffix(".new").replace(offset)
 

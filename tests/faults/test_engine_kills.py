@@ -51,11 +51,11 @@ def kill_under_load(server: Any, kills: int, streams: int, seed: int, max_tokens
         before = server.gauge("octavo_engine_restarts_total")
         for number in range(kills):
             # A moment somewhere in a replay, or in the steps after it.
-            seen = running.num_events
+            seen = running.num_tokens
             wanted = chance.randrange(1, 12 * streams)
             await until(
                 lambda seen=seen, wanted=wanted: (
-                    running.num_events >= seen + wanted or running.num_ended == streams
+                    running.num_tokens >= seen + wanted or running.num_ended == streams
                 ),
                 180.0,
             )
@@ -111,7 +111,7 @@ def test_meanwhile_the_truth_is_told_and_new_requests_wait(start_server: StartSe
         late = Streams(server.url, bodies_of(2, 6, 20))
 
         async def disturb(running: Streams) -> None:
-            await until(lambda: running.num_events >= 4)
+            await until(lambda: running.num_tokens >= 4)
             pid = signal_engine(server, signal.SIGKILL)
             await until(lambda: not os.path.exists(f"/proc/{pid}"))
             async with httpx.AsyncClient(base_url=server.url, verify=False) as client:
@@ -156,7 +156,7 @@ def test_a_server_whose_engine_does_not_come_up_again_ends(
         streams = Streams(server.url, bodies_of(2, 8, 800))
 
         async def disturb(running: Streams) -> None:
-            await until(lambda: running.num_events >= 4)
+            await until(lambda: running.num_tokens >= 4)
             shutil.rmtree(model)
             signal_engine(server, signal.SIGKILL)
 
@@ -228,7 +228,7 @@ def test_an_engine_that_stops_for_less_than_the_time_out_is_waited_for(
         streams = Streams(server.url, bodies_of(3, 9, 40))
 
         async def disturb(running: Streams) -> None:
-            await until(lambda: running.num_events >= 6)
+            await until(lambda: running.num_tokens >= 6)
             signal_engine(server, signal.SIGSTOP)
             age = "octavo_last_step_age_seconds"
             await until(lambda: server.gauge(age) > 1.0)
@@ -247,7 +247,7 @@ def test_an_engine_that_stops_for_longer_is_replaced(start_server: StartServer) 
         streams = Streams(server.url, bodies)
 
         async def disturb(running: Streams) -> None:
-            await until(lambda: running.num_events >= 8)
+            await until(lambda: running.num_tokens >= 8)
             signal_engine(server, signal.SIGSTOP)
 
         streams.run(disturb)

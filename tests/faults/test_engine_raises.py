@@ -203,7 +203,7 @@ def test_a_replacement_that_hangs_while_it_loads_is_followed_by_another(
         streams = Streams(server.url, good_bodies())
 
         async def kill(running: Streams) -> None:
-            await until(lambda: running.num_events >= 6)
+            await until(lambda: running.num_tokens >= 6)
             signal_engine(server, signal.SIGKILL)
 
         streams.run(kill)

@@ -35,7 +35,7 @@ def stop_under_load(server: Any, streams: Streams, rng: random.Random) -> list[s
     engine = engine_pid(server)
 
     async def stop(running: Streams) -> None:
-        await until(lambda: running.num_events >= moment)
+        await until(lambda: running.num_tokens >= moment)
         assert running.num_ended < num_streams
         server.process.send_signal(signal.SIGTERM)
         await until(lambda: not _is_ready(server))

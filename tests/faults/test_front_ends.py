@@ -114,8 +114,8 @@ def test_the_engine_dies_under_streams_of_all_front_ends(pair: Any) -> None:
 
     async def kill(running: Streams) -> None:
         for number in (1, 2):
-            seen = running.num_events
-            await until(lambda seen=seen: running.num_events > seen + 3 * NUM_STREAMS)
+            seen = running.num_tokens
+            await until(lambda seen=seen: running.num_tokens > seen + 3 * NUM_STREAMS)
             signal_engine(pair, signal.SIGKILL)
             await until(
                 lambda number=number: (
@@ -142,7 +142,7 @@ def kill_front_ends(server: Any, kills: int, seed: int) -> tuple[int, int, int]:
         streams = [Streams(server.url, [body]) for body in bodies_of(700, seed + number)]
 
         async def kill_one(running: list[Streams] = streams) -> None:
-            await until(lambda: all(one.num_events > 2 for one in running))
+            await until(lambda: all(one.num_tokens > 2 for one in running))
             victims = front_end_pids(server)
             os.kill(rng.choice(victims), signal.SIGKILL)
             await until(lambda: len(set(front_end_pids(server)) - set(victims)) == 1)

@@ -103,7 +103,7 @@ def drill(rounds: int, seed: int, model: Path) -> DrillResult:
                 fill(disk)
 
             async def kill(running: Streams) -> None:
-                await until(lambda: running.num_events >= 3 * NUM_STREAMS)
+                await until(lambda: running.num_tokens >= 3 * NUM_STREAMS)
                 signal_engine(server, signal.SIGKILL)
 
             for number in range(rounds):

@@ -51,10 +51,10 @@ def drill(pauses: int, streams: int, seed: int, start_server: StartServer) -> Dr
         async def disturb(running: Streams) -> None:
             nonlocal done
             while done < pauses:
-                moment = running.num_events + rng.randrange(1, EVENTS_A_PAUSE)
+                moment = running.num_tokens + rng.randrange(1, EVENTS_A_PAUSE)
 
                 def is_due(moment: int = moment) -> bool:
-                    return running.num_events >= moment or running.num_ended == streams
+                    return running.num_tokens >= moment or running.num_ended == streams
 
                 await until(is_due)
                 if running.num_ended == streams:
@@ -97,7 +97,7 @@ def test_a_front_end_that_slept_does_not_take_the_engine_for_hung(start_tiny: St
         streams = Streams(server.url, bodies_of(4, 2, 600))
 
         async def disturb(running: Streams) -> None:
-            await until(lambda: running.num_events >= 8)
+            await until(lambda: running.num_tokens >= 8)
             await pause(server.process.pid, 3.0)
 
         streams.run(disturb)
