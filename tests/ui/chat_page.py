@@ -1,8 +1,11 @@
 """The chat page as its reader works it."""
 
+import json
 from typing import Any
 
-from playwright.sync_api import Locator, Page, Request, expect
+from playwright.sync_api import Locator, Page, Request, Route, expect
+
+from .open_requests import ENDLESS
 
 COMPLETIONS = "**/v1/chat/completions"
 
@@ -36,6 +39,19 @@ class ChatPage:
             else:
                 field.fill(str(value))
 
+    def answer_endlessly(self) -> None:
+        """From now on answers go on until they are stopped."""
+        self.page.route(COMPLETIONS, _continue_endless)
+
+    def answer_as_asked(self) -> None:
+        """From now on answers end again."""
+        self.page.unroute(COMPLETIONS, _continue_endless)
+
+    def begin_anew(self) -> None:
+        """Click New chat."""
+        self.page.click("#new-chat")
+        expect(self.page.locator("#conversation li")).to_have_count(0)
+
     def send(self, text: str) -> None:
         """Type a message and click Send; the answer need not have begun."""
         before = self.answers.count()
@@ -62,6 +78,11 @@ class ChatPage:
         line = self.last.locator(".figures")
         names, values = (line.locator(tag).all_inner_texts() for tag in ("dt", "dd"))
         return dict(zip(names, values, strict=True))
+
+
+def _continue_endless(route: Route) -> None:
+    body = {**(route.request.post_data_json or {}), **ENDLESS}
+    route.continue_(post_data=json.dumps(body))
 
 
 def plain_body(body: dict[str, Any]) -> dict[str, Any]:

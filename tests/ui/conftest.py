@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from .visits import Visit
 
 AXE = Path(__file__).parent / "axe"
-ADMIN_KEY = "admin-of-the-small-server"
+ADMIN_KEY = "admin-of-open-servers"
 LAN_NAME = "gpu-box.lan"  # leads here too, but browsers do not trust it as they trust 127.0.0.1
 BLOCK_SIZE = 16
 NUM_BLOCKS = 40
+NUM_BLOCKS_OF_ROOMY = 1024  # for two requests that nothing but their clients ends
 
 
 class OpenPage(Protocol):
@@ -89,6 +90,15 @@ def small_server(start_server: Callable[..., AbstractContextManager[Any]]) -> It
         "--admin-key": ADMIN_KEY,
     }
     with start_server(*(str(part) for flag in flags.items() for part in flag)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def roomy_server(start_server: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
+    """As the small one, but with room for requests that outlast every look at them."""
+    num_blocks = str(NUM_BLOCKS_OF_ROOMY + 1)
+    flags = ("--num-blocks", num_blocks, "--block-size", str(BLOCK_SIZE), "--dtype", "float32")
+    with start_server(*flags, "--admin-key", ADMIN_KEY) as running:
         yield running
 
 

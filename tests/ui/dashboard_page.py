@@ -6,6 +6,14 @@ from typing import Any
 from playwright.sync_api import Locator, Page, expect
 
 _A_NUMBER = re.compile(r"\d")
+_NEXT_FRAME_BUT_ONE = (
+    "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+)
+
+
+def wait_for_layout(page: Page) -> None:
+    """Until the page has painted what it knows, and what observes sizes has acted on it."""
+    page.evaluate(_NEXT_FRAME_BUT_ONE)
 
 
 class DashboardPage:

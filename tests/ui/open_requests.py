@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+# To be hung up on: at some forty tokens a second, or a hundred, no test looks on until its end.
+ENDLESS = {"max_tokens": 8000, "ignore_eos": True}
+
 
 @contextmanager
 def open_request(

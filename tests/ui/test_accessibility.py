@@ -8,14 +8,14 @@ from playwright.sync_api import Page, expect
 
 from .chat_page import ChatPage
 from .conftest import OpenPage
-from .dashboard_page import DashboardPage
-from .open_requests import open_request
+from .dashboard_page import DashboardPage, wait_for_layout
+from .open_requests import ENDLESS, open_request
 from .scripted_feed import script_feed
 from .visits import NARROW, WIDE
 
 pytestmark = pytest.mark.slow
 GRAVE = ("serious", "critical")
-LONG = {"prompt": "Once upon a time, " * 12, "max_tokens": 900, "ignore_eos": True}
+LONG = {"prompt": "Once upon a time, " * 12, **ENDLESS}
 REFUSAL = {"error": {"message": "Not now.", "type": "x", "param": None, "code": 503}}
 KEY_WANTED = {"error": {"message": "A key.", "type": "x", "param": None, "code": 401}}
 
@@ -31,6 +31,7 @@ def check(axe_source: str) -> Callable[[Page], None]:
             for theme in ("light", "dark"):
                 page.emulate_media(color_scheme=theme, reduced_motion="reduce")
                 prepare()
+                wait_for_layout(page)
                 found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
                 grave = [v for v in found["violations"] if v["impact"] in GRAVE]
                 assert not grave, f"{width} {theme}: {told(grave)}"
@@ -89,11 +90,14 @@ def test_an_answer_with_the_inspector_open(open_for_axe: OpenPage, server: Any, 
 
 def test_an_answer_that_is_written(open_for_axe: OpenPage, server: Any, check: Any) -> None:
     chat = ChatPage(open_for_axe(server.url).page)
-    chat.set(temperature=0, max_tokens=900)
+    chat.answer_endlessly()
+    chat.set(temperature=0)
     chat.send("Tell me a long story about a lighthouse.")
     expect(chat.last.locator(".text")).not_to_be_empty()
     check(chat.page)
+    assert chat.last.get_attribute("data-state") == "streaming"
     chat.page.click("#stop")
+    chat.wait_for("stopped")
 
 
 def test_a_refused_answer(open_for_axe: OpenPage, server: Any, check: Any) -> None:
@@ -126,13 +130,17 @@ def running_request(server: Any) -> Iterator[None]:
 
 
 def test_the_live_dashboard(
-    open_for_axe: OpenPage, server: Any, running_request: None, check: Any
+    open_for_axe: OpenPage, server: Any, running_request: None, check: Any, wait_until: Any
 ) -> None:
     board = DashboardPage(open_for_axe(server.url, "/dashboard").page)
     expect(board.rows).to_have_count(1)
+    wait_until(lambda: board.blocks_in(2, 3) != [], 20)
     board.go_to_block(min(board.blocks_in(2, 3)))
-    board.rows.get_by_role("button").click()
+    button = board.rows.get_by_role("button")
+    button.click()
+    expect(button).to_have_attribute("aria-expanded", "true")
     check(board.page)
+    assert board.rows.count() == 1, "it ended too early for this test"
 
 
 def test_the_dashboard_before_its_first_frame(

@@ -6,15 +6,16 @@ The page is fed by the stream of changes; `GET /dashboard/blocks/N` walks the po
 import random
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
 from .block_truth import BlockTruth, counts_of, public_id, shown_cells, shown_legend, shown_states
-from .conftest import ADMIN_KEY, BLOCK_SIZE, NUM_BLOCKS, OpenPage
+from .conftest import ADMIN_KEY, BLOCK_SIZE, NUM_BLOCKS, NUM_BLOCKS_OF_ROOMY, OpenPage
 from .dashboard_page import DashboardPage
-from .open_requests import open_request
+from .open_requests import ENDLESS, open_request
 
 pytestmark = pytest.mark.slow
 DEADLINE_S = 30.0
@@ -30,24 +31,40 @@ def full_blocks(num_tokens: int) -> int:
     return num_tokens // BLOCK_SIZE
 
 
-@pytest.fixture
-def truth(small_server: Any) -> Iterator[BlockTruth]:
-    """What the pool says; before the test it forgets all."""
-    small_server.wait_idle()
-    reset_cache(small_server)
-    asked = BlockTruth(small_server)
+@contextmanager
+def emptied(server: Any) -> Iterator[BlockTruth]:
+    """What the pool says, after it has forgotten all."""
+    server.wait_idle()
+    reset_cache(server)
+    asked = BlockTruth(server)
     yield asked
     asked.close()
-    small_server.wait_idle()
+    server.wait_idle()
+
+
+def complete_map(open_page: OpenPage, server: Any, num_blocks: int) -> Any:
+    """The dashboard, with its map complete."""
+    board = DashboardPage(open_page(server.url, "/dashboard").page)
+    board.wait_for_map()
+    assert board.num_cells == num_blocks
+    return board.page
+
+
+@pytest.fixture
+def truth(small_server: Any) -> Iterator[BlockTruth]:
+    with emptied(small_server) as asked:
+        yield asked
 
 
 @pytest.fixture
 def page(open_page: OpenPage, small_server: Any, truth: BlockTruth) -> Any:
-    """The dashboard, with its map complete."""
-    board = DashboardPage(open_page(small_server.url, "/dashboard").page)
-    board.wait_for_map()
-    assert board.num_cells == NUM_BLOCKS
-    return board.page
+    return complete_map(open_page, small_server, NUM_BLOCKS)
+
+
+@pytest.fixture
+def roomy_truth(roomy_server: Any) -> Iterator[BlockTruth]:
+    with emptied(roomy_server) as asked:
+        yield asked
 
 
 def complete(server: Any, prompt: list[int], max_tokens: int) -> None:
@@ -73,7 +90,7 @@ def wait_for_cells(page: Any, wait_until: Wait, expected: list[str]) -> None:
 
 def assert_true(page: Any, truth: BlockTruth, wait_until: Wait) -> list[dict[str, Any]]:
     """While nothing runs: cells, legend, the pool and /metrics agree. Returns the pool's blocks."""
-    blocks = truth.blocks(NUM_BLOCKS)
+    blocks = truth.blocks(len(shown_cells(page)))
     states = [block["state"] for block in blocks]
     wait_for_cells(page, wait_until, states)
     counts = counts_of(states)
@@ -108,14 +125,12 @@ def test_an_ended_request_leaves_its_full_blocks_cached(
 
 
 def test_a_common_prefix_is_shared_while_both_run(
-    page: Any, truth: BlockTruth, small_server: Any, wait_until: Wait
+    open_page: OpenPage, roomy_truth: BlockTruth, roomy_server: Any, wait_until: Wait
 ) -> None:
+    truth, page = roomy_truth, complete_map(open_page, roomy_server, NUM_BLOCKS_OF_ROOMY)
     prefix = made_prompt(2, 3 * BLOCK_SIZE)
-    bodies = [
-        {"prompt": prefix + made_prompt(seed, 5), "max_tokens": 240, "ignore_eos": True}
-        for seed in (3, 4)
-    ]
-    server, path = small_server.url, "/v1/completions"
+    bodies = [{"prompt": prefix + made_prompt(seed, 5), **ENDLESS} for seed in (3, 4)]
+    server, path = roomy_server.url, "/v1/completions"
     with open_request(server, path, bodies[0], x_request_id="first"):
         wait_until(lambda: shown_states(page).count("used") >= 4, DEADLINE_S)
         assert shown_states(page).count("shared") == 0
@@ -138,7 +153,7 @@ def test_a_common_prefix_is_shared_while_both_run(
                 known = public_id(running[cells[number - 1].owner])
                 named = re.compile(rf" by {re.escape(known)}$")
                 expect(page.locator("block-map")).to_have_attribute("aria-valuetext", named)
-            assert server_is_running(small_server, 2), "they ended too early for this test"
+            assert server_is_running(roomy_server, 2), "they ended too early for this test"
 
         shared = [held[number] for number in _numbers(cells, "shared")]
         assert {block["state"] for block in shared} == {"shared"}
@@ -149,7 +164,7 @@ def test_a_common_prefix_is_shared_while_both_run(
         assert running[alone].startswith("cmpl-first")
         wait_until(lambda: shown_states(page).count("shared") == 0, DEADLINE_S)
 
-    small_server.wait_idle()
+    roomy_server.wait_idle()
     blocks = assert_true(page, truth, wait_until)
     assert [block["state"] for block in blocks].count("cached") >= full_blocks(len(prefix))
 

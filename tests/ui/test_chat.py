@@ -15,6 +15,7 @@ from .visits import Visit
 pytestmark = pytest.mark.slow
 QUESTION = "What is the capital of France? Answer in one sentence."
 LONG_QUESTION = "Tell me a long story about a lighthouse."
+TRIALS = 10
 
 
 @pytest.fixture
@@ -37,14 +38,18 @@ def test_an_answer_is_what_the_api_gives_and_its_figures_are_the_usage(
     server: Any, chat: ChatPage
 ) -> None:
     chat.set(temperature=0, max_tokens=24)
-    shown = chat.ask(QUESTION)
-    whole = same_without_browser(server, chat)
-    assert shown == whole["choices"][0]["message"]["content"] != ""
-    figures, usage = chat.figures(), whole["usage"]
-    assert figures["Prompt"].split()[0] == str(usage["prompt_tokens"])
-    assert figures["Generated"].split()[0] == str(usage["completion_tokens"])
-    assert re.fullmatch(r"[\d.]+ m?s", figures["TTFT"])
-    assert re.fullmatch(r"[\d.]+ tokens/s", figures["Speed"])
+    for _ in range(TRIALS):
+        shown = chat.ask(QUESTION)
+        whole = same_without_browser(server, chat)
+        assert shown == whole["choices"][0]["message"]["content"] != ""
+        figures, usage = chat.figures(), whole["usage"]
+        assert figures["Prompt"].split()[0] == str(usage["prompt_tokens"])
+        assert figures["Generated"].split()[0] == str(usage["completion_tokens"])
+        assert re.fullmatch(r"[\d.]+ m?s", figures["TTFT"])
+        if "Speed" in figures:
+            break
+        chat.begin_anew()  # all tokens came at once, after a stall: that is no speed
+    assert re.fullmatch(r"[\d.,]+ tokens/s", figures["Speed"])
     expect(chat.page.locator("#send")).to_be_visible()
     expect(chat.page.locator("#prompt")).to_have_value("")
 
@@ -52,7 +57,8 @@ def test_an_answer_is_what_the_api_gives_and_its_figures_are_the_usage(
 def test_a_stopped_answer_stays_and_its_blocks_come_back(
     server: Any, chat: ChatPage, wait_until: Any
 ) -> None:
-    chat.set(temperature=0, max_tokens=900)
+    chat.answer_endlessly()
+    chat.set(temperature=0)
     chat.send(LONG_QUESTION)
     expect(chat.last).to_have_attribute("data-state", "streaming")
     wait_until(lambda: len(chat.text()) > 20, 60)
@@ -63,6 +69,7 @@ def test_a_stopped_answer_stays_and_its_blocks_come_back(
     assert len(text) > 20 and chat.text() == text
     expect(chat.page.locator("#stop")).to_be_hidden()
 
+    chat.answer_as_asked()
     chat.set(max_tokens=8)
     chat.ask("Go on.")  # what came before the stop belongs to the conversation
     sent = chat.bodies[-1]["messages"]
@@ -71,7 +78,8 @@ def test_a_stopped_answer_stays_and_its_blocks_come_back(
 
 
 def test_escape_stops_an_answer(chat: ChatPage, wait_until: Any) -> None:
-    chat.set(temperature=0, max_tokens=900)
+    chat.answer_endlessly()
+    chat.set(temperature=0)
     chat.send(LONG_QUESTION)
     wait_until(lambda: chat.text() != "", 60)
     chat.page.keyboard.press("Escape")
@@ -106,9 +114,9 @@ def test_each_token_tells_its_probability_and_the_alternatives(server: Any, chat
         expect(inspector).to_be_visible()
         expect(inspector).to_contain_text(percent(math.exp(entry["logprob"])))
         wanted = [percent(math.exp(other["logprob"])) for other in entry["top_logprobs"]]
-        text = inspector.inner_text()
-        assert len(entry["top_logprobs"]) == 5
-        assert all(share in text for share in wanted), f"{text}\n{wanted}"
+        assert len(wanted) == 5
+        for share in wanted:
+            expect(inspector).to_contain_text(share)
 
 
 def test_arrow_keys_walk_over_the_tokens(server: Any, chat: ChatPage) -> None:
@@ -140,7 +148,7 @@ def test_blank_parameters_are_not_sent_and_others_as_typed(chat: ChatPage) -> No
     assert [message["role"] for message in chat.bodies[-1]["messages"]] == ["user"]
     assert (chat.bodies[-1]["logprobs"], chat.bodies[-1]["top_logprobs"]) == (True, 5)
 
-    chat.page.click("#new-chat")
+    chat.begin_anew()
     chat.set(system="You are terse.", temperature=0.5, top_p=0.9, seed=7, stop="zebra")
     chat.set(logprobs=False)
     chat.ask("Hello")
@@ -202,8 +210,7 @@ def test_a_second_turn_sends_the_first_along_and_a_new_chat_forgets_it(chat: Cha
         {"role": "assistant", "content": first},
         {"role": "user", "content": "And goodbye?"},
     ]
-    chat.page.click("#new-chat")
-    expect(chat.page.locator("#conversation li")).to_have_count(0)
+    chat.begin_anew()
     chat.ask("Say hello.")
     assert chat.bodies[-1]["messages"] == [{"role": "user", "content": "Say hello."}]
 

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from .conftest import OpenPage
+from .dashboard_page import wait_for_layout
 from .scripted_feed import ScriptedFeed, script_feed
 from .visits import NARROW, WIDE
 
@@ -120,6 +121,7 @@ def test_the_detail_stays_in_sight_and_off_the_chosen_cell(
     for key in ("ArrowRight", *["PageDown"] * 12, "ArrowLeft"):
         page.keyboard.press(key)
         expect(detail).to_contain_text("block 3 of its table")
+        wait_for_layout(page)  # the detail has grown since the answer came
         boxes = page.evaluate(BOXES)
         assert 0 <= boxes["detailTop"] < boxes["detailBottom"] <= boxes["height"] + 1
         assert boxes["detailBottom"] - boxes["detailTop"] <= 0.4 * boxes["height"] + 1
@@ -136,9 +138,11 @@ def test_the_detail_never_covers_the_choice_of_colours(open_page: OpenPage, serv
     feed.hello()
     feed.frame(num_used=50)
     expect(page.locator("block-map canvas")).to_be_visible()
+    wait_for_layout(page)
     for mode in ("request", "age", "state"):
         radio = page.locator(f"input[name=colour][value={mode}]")
         radio.evaluate("radio => radio.scrollIntoView({ block: 'end' })")  # where the detail sticks
+        wait_for_layout(page)
         assert radio.evaluate(IS_ON_TOP), mode
 
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, Route, expect
 from .chat_page import COMPLETIONS, ChatPage
 from .conftest import OpenPage
 from .dashboard_page import DashboardPage
-from .open_requests import open_request
+from .open_requests import ENDLESS, open_request
 from .visits import Visit
 
 pytestmark = pytest.mark.slow
@@ -146,7 +146,7 @@ def test_a_request_id_of_markup_is_shown_as_text_on_the_dashboard(
     page = open_page(server.url, "/dashboard").page
     board = DashboardPage(page)
     board.wait_for_map()
-    body = {"prompt": "Once upon a time", "max_tokens": 900, "ignore_eos": True}
+    body = {"prompt": "Once upon a time", **ENDLESS}
     with open_request(server.url, "/v1/completions", body, x_request_id=HOSTILE_ID):
         row = page.locator("#requests li[data-id]").first
         expect(row).to_be_visible()

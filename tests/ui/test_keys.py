@@ -1,6 +1,6 @@
 """Keys: what stays open without one, how the pages ask for it, and where it is kept."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -9,10 +9,10 @@ from playwright.sync_api import Locator, Page, expect
 from ..conftest import StartServer
 from .block_truth import public_id
 from .chat_page import ChatPage
-from .conftest import ADMIN_KEY as SMALL_ADMIN_KEY
+from .conftest import ADMIN_KEY as ROOMY_ADMIN_KEY
 from .conftest import OpenPage
 from .dashboard_page import DashboardPage
-from .open_requests import open_request
+from .open_requests import ENDLESS, open_request
 from .visits import Visit
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ KEY, ADMIN_KEY, WRONG_KEY = "key-of-the-pages", "admin-of-the-pages", "key-of-no
 @pytest.fixture(scope="module")
 def guarded_server(start_server: StartServer) -> Iterator[Any]:
     """A server with an API key and an admin key."""
-    flags = ("--api-key", KEY, "--admin-key", ADMIN_KEY, "--max-model-len", "1024")
+    flags = ("--api-key", KEY, "--admin-key", ADMIN_KEY, "--dtype", "float32")
     with start_server(*flags) as running:
         yield running
         running.wait_idle()
@@ -110,7 +110,7 @@ def test_the_dashboard_asks_and_shows_text_to_the_admin_alone(
     open_page: OpenPage, guarded_server: Any, wait_until: Any
 ) -> None:
     path, prompt = "/v1/completions", "A rare sentence about quinces. " * 8
-    body = {"prompt": prompt, "max_tokens": 800, "ignore_eos": True}
+    body = {"prompt": prompt, **ENDLESS}
     bearer = f"Bearer {KEY}"
     with open_request(guarded_server.url, path, body, authorization=bearer):
         wait_until(lambda: first_block(guarded_server, KEY) is not None, 30)
@@ -139,26 +139,30 @@ def test_the_dashboard_asks_and_shows_text_to_the_admin_alone(
 
 
 def test_an_admin_key_can_be_given_unasked(
-    open_page: OpenPage, small_server: Any, wait_until: Any
+    open_page: OpenPage, roomy_server: Any, wait_until: Any
 ) -> None:
-    visit = open_page(small_server.url, "/dashboard")
+    visit = open_page(roomy_server.url, "/dashboard")
     board = DashboardPage(visit.page)
     board.wait_for_map()
     expect(dialog(visit.page)).to_have_count(0)
     visit.page.click("#key")
-    give_key(visit.page, SMALL_ADMIN_KEY)
+    give_key(visit.page, ROOMY_ADMIN_KEY)
     expect(dialog(visit.page)).to_have_count(0)
-    body = {"prompt": "A plain sentence about medlars. " * 4, "max_tokens": 400, "ignore_eos": True}
-    with open_request(small_server.url, "/v1/completions", body):
-        wait_until(lambda: first_block(small_server, SMALL_ADMIN_KEY) is not None, 30)
-        board.go_to_block(first_block(small_server, SMALL_ADMIN_KEY))
+    body = {"prompt": "A plain sentence about medlars. " * 4, **ENDLESS}
+
+    def first() -> int | None:
+        return first_block(roomy_server, ROOMY_ADMIN_KEY, board.blocks_in(2))
+
+    with open_request(roomy_server.url, "/v1/completions", body):
+        wait_until(lambda: first() is not None, 30)
+        board.go_to_block(first())
         expect(board.detail).to_contain_text("medlars")
-    small_server.wait_idle()
+    roomy_server.wait_idle()
 
 
-def first_block(server: Any, key: str) -> int | None:
-    """The block with the beginning of the only request, if it has one by now."""
-    for number in range(1, 41):
+def first_block(server: Any, key: str, numbers: Iterable[int] = range(1, 41)) -> int | None:
+    """The one of these blocks that holds the beginning of the only request, if one does by now."""
+    for number in numbers:
         block = server.get(f"/dashboard/blocks/{number}", headers=headers(key)).json()
         if [holder["position"] for holder in block["holders"]] == [0]:
             return number
