@@ -15,6 +15,7 @@ import httpx
 from octavo.bench.stream import DONE, EventLines
 
 USAGE_WITH_EACH_EVENT = {"include_usage": True, "continuous_usage_stats": True}
+WAIT_S = 0.5  # of an engine for streams that have not come
 TIMEOUT_S = 900.0  # a stream under suspicion waits for its turn, while engines come and go
 
 
@@ -121,7 +122,8 @@ async def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None
 def break_engines(folder: Path, condition: str, deed: str) -> str:
     """A folder for PYTHONPATH: in an engine's step, where `condition` holds, `deed` is done.
 
-    Both are Python; they see `batch` (items of the step). Only engine processes are touched.
+    Both are Python; they see `batch` (items of the step). Only engine processes are touched. What
+    is in the folder's sitecustomize.py already is kept.
     """
     code = f"""
         import sys
@@ -139,5 +141,27 @@ def break_engines(folder: Path, condition: str, deed: str) -> str:
 
             ModelRunner.launch = launch_or_break
         """
-    (folder / "sitecustomize.py").write_text(textwrap.dedent(code))
+    with (folder / "sitecustomize.py").open("a") as file:
+        file.write(textwrap.dedent(code))
+    return str(folder)
+
+
+def once(flag: Path, num_streams: int, position: int) -> str:
+    """A condition: so many streams are in the step, each there or further; it unmakes the flag.
+
+    So the fault comes while all of them run, however late those are that watch. Steps without all
+    of them take a while, lest the first ends before the last has come.
+    """
+    name = repr(str(flag))
+    return (
+        f"os.path.exists({name}) and (len(batch) == {num_streams} or time.sleep({WAIT_S}))"
+        f" and min(it.start for it in batch) >= {position} and not os.remove({name})"
+    )
+
+
+def patch(folder: Path, where: str, code: str) -> str:
+    """A folder for PYTHONPATH: this is done at the start of processes whose command has `where`."""
+    head = f"import os, sys, time\nif {where!r} in sys.orig_argv:\n"
+    body = textwrap.indent(textwrap.dedent(code), "    ")
+    (folder / "sitecustomize.py").write_text(head + body)
     return str(folder)

@@ -1,18 +1,30 @@
 """The engine dies under its streams, again and again: their texts are those of a quiet run."""
 
+import asyncio
+import json
 import os
 import random
 import shutil
 import signal
+import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from ..conftest import StartServer
+from ..conftest import START_DEADLINE_S, ServerProcess, StartServer, poll_until
 from .drill_result import DrillResult
-from .engine_faults import Streams, break_engines, signal_engine, until
+from .engine_faults import (
+    Streams,
+    break_engines,
+    engine_pid,
+    once,
+    patch,
+    signal_engine,
+    until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -42,49 +54,67 @@ def bodies_of(num_streams: int, seed: int, max_tokens: int) -> list[dict[str, An
     ]
 
 
-def kill_under_load(server: Any, kills: int, streams: int, seed: int, max_tokens: int) -> Streams:
-    """Stream with an engine that is killed at random moments, until so many kills are done."""
+# Who has been in more steps of an engine than that is no suspect when it dies.
+TRIAL_STEPS = 3
+MOST_STEPS = 16  # of an engine until it dies, but for those of trials
+KILLS_A_TRIAL = 25
+# The plan says of each engine how old in steps it is when it dies, and if that may be in a trial.
+DIE_AS_PLANNED = """
+    import collections, json, signal
+    from pathlib import Path
+    from octavo.models.runner import ModelRunner
+
+    plan_file = Path({plan!r})
+    launch = ModelRunner.launch
+    num_steps = collections.Counter()
+
+    def launch_or_die(self, batch):
+        plan = json.loads(plan_file.read_text()) if plan_file.exists() else []
+        if plan:
+            (most_steps, is_in_trial), *later = plan
+            num_steps.update(["all", *(item.request_id for item in batch)])
+            is_trial = any(num_steps[item.request_id] <= {trial} for item in batch)
+            if num_steps["all"] >= most_steps and (is_in_trial or not is_trial):
+                plan_file.write_text(json.dumps(later))
+                os.kill(os.getpid(), signal.SIGKILL)
+        return launch(self, batch)
+
+    ModelRunner.launch = launch_or_die
+    """
+
+
+def plan_of(kills: int, seed: int) -> list[tuple[int, bool]]:
+    """Moments somewhere in a replay, or in the steps after it."""
     chance = random.Random(seed)
-    disturbed = Streams(server.url, bodies_of(streams, seed, max_tokens))
-
-    async def kill(running: Streams) -> None:
-        before = server.gauge("octavo_engine_restarts_total")
-        for number in range(kills):
-            # A moment somewhere in a replay, or in the steps after it.
-            seen = running.num_tokens
-            wanted = chance.randrange(1, 12 * streams)
-            await until(
-                lambda seen=seen, wanted=wanted: (
-                    running.num_tokens >= seen + wanted or running.num_ended == streams
-                ),
-                180.0,
-            )
-            if running.num_ended == streams:
-                pytest.fail(f"seed {seed}: they ended after {number} kills: too few tokens")
-            signal_engine(server, signal.SIGKILL)
-            await until(
-                lambda number=number: (
-                    server.gauge("octavo_engine_restarts_total") > before + number
-                ),
-                120.0,
-            )
-
-    disturbed.run(kill)
-    return disturbed
+    return [
+        (chance.randrange(1, MOST_STEPS), number % KILLS_A_TRIAL == 0) for number in range(kills)
+    ]
 
 
 def drill(kills: int, streams: int, seed: int, start_server: StartServer) -> DrillResult:
     """The whole of it: a quiet run, a disturbed one, and what differs."""
-    max_tokens = max(80, 20 * kills)  # more than all kills together let pass
+    # More than the steps that all engines together live: no stream ends before the last kill.
+    num_trials = -(-kills // KILLS_A_TRIAL)
+    max_tokens = (MOST_STEPS + TRIAL_STEPS + 1) * kills + (TRIAL_STEPS + 1) * streams * num_trials
     flags = ("--num-blocks", str(streams * (-(-(max_tokens + 400) // 16) + 2) + 2))
-    with start_server(*FLAGS, *flags) as server:
-        quiet = Streams(server.url, bodies_of(streams, seed, max_tokens))
-        quiet.run()
-        assert not quiet.errors
-        disturbed = kill_under_load(server, kills, streams, seed, max_tokens)
-        server.wait_idle()
-        blocks = server.gauge("octavo_kv_blocks_used")
-        assert server.gauge("octavo_engine_restarts_total") == kills
+    with (
+        tempfile.TemporaryDirectory() as name,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        plan = Path(name) / "plan"
+        code = DIE_AS_PLANNED.format(plan=str(plan), trial=TRIAL_STEPS)
+        environment.setenv("PYTHONPATH", patch(Path(name), "octavo.engine.process", code))
+        with start_server(*FLAGS, *flags) as server:
+            quiet = Streams(server.url, bodies_of(streams, seed, max_tokens))
+            quiet.run()
+            assert not quiet.errors
+            plan.write_text(json.dumps(plan_of(kills, seed)))
+            disturbed = Streams(server.url, bodies_of(streams, seed, max_tokens))
+            disturbed.run()
+            assert json.loads(plan.read_text()) == [], f"seed {seed}: too few tokens"
+            server.wait_idle()
+            blocks = server.gauge("octavo_kv_blocks_used")
+            assert server.gauge("octavo_engine_restarts_total") == kills
     lost = [i for i in range(streams) if disturbed.texts[i] != quiet.texts[i]]
     assert all(i in lost for i in disturbed.errors)
     return DrillResult(
@@ -100,13 +130,22 @@ def drill(kills: int, streams: int, seed: int, start_server: StartServer) -> Dri
     )
 
 
-def test_streams_go_on_as_if_nothing_had_happened(start_server: StartServer) -> None:
-    result = drill(kills=4, streams=12, seed=1, start_server=start_server)
+def test_streams_go_on_as_if_nothing_had_happened(start_tiny: StartServer) -> None:
+    def start(*flags: str) -> AbstractContextManager[ServerProcess]:
+        return start_tiny(*flags, *LONGER)
+
+    result = drill(kills=4, streams=12, seed=1, start_server=start)
     assert (result.requests_lost, result.blocks_leaked) == (0, 0)
 
 
-def test_meanwhile_the_truth_is_told_and_new_requests_wait(start_server: StartServer) -> None:
+def test_meanwhile_the_truth_is_told_and_new_requests_wait(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = tmp_path / "gate"  # while it is there, engines do not get beyond it
+    wait = f"while os.path.exists({str(gate)!r}):\n    time.sleep(0.1)\n"
+    monkeypatch.setenv("PYTHONPATH", patch(tmp_path, "octavo.engine.process", wait))
     with start_server(*FLAGS) as server:
+        gate.touch()
         early = Streams(server.url, bodies_of(2, 5, 40))
         late = Streams(server.url, bodies_of(2, 6, 20))
 
@@ -114,7 +153,7 @@ def test_meanwhile_the_truth_is_told_and_new_requests_wait(start_server: StartSe
             await until(lambda: running.num_tokens >= 4)
             pid = signal_engine(server, signal.SIGKILL)
             await until(lambda: not os.path.exists(f"/proc/{pid}"))
-            async with httpx.AsyncClient(base_url=server.url, verify=False) as client:
+            async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as client:
                 assert (await client.get("/livez")).status_code == 200
                 ready = await client.get("/readyz")
                 assert ready.status_code == 503 and ready.headers["Retry-After"]
@@ -122,7 +161,9 @@ def test_meanwhile_the_truth_is_told_and_new_requests_wait(start_server: StartSe
                 assert 'octavo_engine_up{engine="0"' in metrics
                 line = next(x for x in metrics.splitlines() if x.startswith("octavo_engine_up{"))
                 assert float(line.rsplit(" ", 1)[1]) == 0.0
-            await late._run(None)
+            waiting = asyncio.create_task(late._run(None))
+            gate.unlink()
+            await waiting
 
         early.run(disturb)
         assert not early.errors and not late.errors
@@ -141,6 +182,7 @@ def test_who_leaves_while_there_is_no_engine_is_not_replayed(start_server: Start
             lines = answer.iter_lines()
             next(lines)
             signal_engine(server, signal.SIGKILL)
+        poll_until(lambda: server.get("/readyz").status_code == 200, START_DEADLINE_S)
         server.wait_idle()
         assert server.gauge("octavo_engine_restarts_total") == 1
         metrics = server.metrics()
@@ -149,24 +191,25 @@ def test_who_leaves_while_there_is_no_engine_is_not_replayed(start_server: Start
 
 
 def test_a_server_whose_engine_does_not_come_up_again_ends(
-    start_server: StartServer, tiny_model: Path, tmp_path: Path
+    start_server: StartServer, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = shutil.copytree(tiny_model, tmp_path / "model")
+    flag = tmp_path / "flag"
+    killed = break_engines(tmp_path, once(flag, 2, 40), DIE)
+    monkeypatch.setenv("PYTHONPATH", killed)
     with start_server(str(model), *FLAGS, *LONGER) as server:
+        shutil.rmtree(model)
+        flag.touch()
         streams = Streams(server.url, bodies_of(2, 8, 800))
-
-        async def disturb(running: Streams) -> None:
-            await until(lambda: running.num_tokens >= 4)
-            shutil.rmtree(model)
-            signal_engine(server, signal.SIGKILL)
-
-        streams.run(disturb)
+        streams.run()
         assert set(streams.errors) == {0, 1}
         assert "did not come up 5 times in a row" in streams.errors[0]["message"]
         assert server.process.wait(timeout=60) == 1
         assert "did not come up 5 times in a row" in server.log_path.read_text()
 
 
+DIE = "os.kill(os.getpid(), signal.SIGKILL)"
+STOP = "os.kill(os.getpid(), signal.SIGSTOP)"
 IS_POISON = "it.request_id.startswith('cmpl-poison')"
 
 
@@ -180,7 +223,7 @@ IS_POISON = "it.request_id.startswith('cmpl-poison')"
             "os.kill(os.getpid(), signal.SIGSEGV)",
             (),
         ),
-        (f"any({IS_POISON} for it in batch)", "time.sleep(10**6)", ("--engine-timeout", "2")),
+        (f"any({IS_POISON} for it in batch)", "time.sleep(10**6)", ("--engine-timeout", "8")),
     ],
     ids=["in its prompt", "in its tenth step", "by hanging"],
 )
@@ -222,14 +265,16 @@ def test_a_request_that_kills_engines_is_ended_and_the_others_live(
 
 
 def test_an_engine_that_stops_for_less_than_the_time_out_is_waited_for(
-    start_server: StartServer,
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    flag = tmp_path / "flag"
+    monkeypatch.setenv("PYTHONPATH", break_engines(tmp_path, once(flag, 3, 20), STOP))
     with start_server(*FLAGS, "--engine-timeout", "30") as server:
+        flag.touch()
         streams = Streams(server.url, bodies_of(3, 9, 40))
 
         async def disturb(running: Streams) -> None:
-            await until(lambda: running.num_tokens >= 6)
-            signal_engine(server, signal.SIGSTOP)
+            await until(lambda: not flag.exists())
             age = "octavo_last_step_age_seconds"
             await until(lambda: server.gauge(age) > 1.0)
             signal_engine(server, signal.SIGCONT)
@@ -239,18 +284,22 @@ def test_an_engine_that_stops_for_less_than_the_time_out_is_waited_for(
         assert server.gauge("octavo_engine_restarts_total") == 0
 
 
-def test_an_engine_that_stops_for_longer_is_replaced(start_server: StartServer) -> None:
-    with start_server(*FLAGS, "--engine-timeout", "2") as server:
+def test_an_engine_that_stops_for_longer_is_replaced(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag = tmp_path / "flag"
+    monkeypatch.setenv("PYTHONPATH", break_engines(tmp_path, once(flag, 4, 20), STOP))
+    with start_server(*FLAGS, "--engine-timeout", "8") as server:
         bodies = bodies_of(4, 10, 48)
         quiet = Streams(server.url, bodies)
         quiet.run()
+        before = engine_pid(server)
+        flag.touch()
         streams = Streams(server.url, bodies)
-
-        async def disturb(running: Streams) -> None:
-            await until(lambda: running.num_tokens >= 8)
-            signal_engine(server, signal.SIGSTOP)
-
-        streams.run(disturb)
+        streams.run()
+        assert not flag.exists()
         assert streams.texts == quiet.texts
-        assert server.gauge("octavo_engine_restarts_total") == 1
-        assert "no step has ended for" in server.log_path.read_text()
+        assert engine_pid(server) != before
+        num_restarts = server.gauge("octavo_engine_restarts_total")
+        assert num_restarts >= 1
+        assert server.log_path.read_text().count("no step has ended for") == num_restarts

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ..conftest import StartServer
-from .engine_faults import Streams, break_engines, signal_engine, until
+from .engine_faults import Streams, break_engines, patch, signal_engine, until
 
 pytestmark = pytest.mark.slow
 
@@ -37,14 +37,6 @@ def good_bodies() -> list[dict[str, Any]]:
         | kinds[i % len(kinds)]
         for i in range(6)
     ]
-
-
-def patch(folder: Path, where: str, code: str) -> str:
-    """A folder for PYTHONPATH: this is done at the start of processes whose command has `where`."""
-    head = f"import os, sys, time\nif {where!r} in sys.orig_argv:\n"
-    body = textwrap.indent(textwrap.dedent(code), "    ")
-    (folder / "sitecustomize.py").write_text(head + body)
-    return str(folder)
 
 
 def check_that_poison_alone_is_ended(server: Any, poison: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,11 +13,11 @@ import pytest
 
 from ..conftest import running_server
 from .drill_result import DrillResult
-from .engine_faults import Streams, signal_engine, until
+from .engine_faults import Streams, break_engines, once
 
 pytestmark = pytest.mark.slow
 
-FLAGS = ("--deterministic", "--num-blocks", "512", "--log-level", "debug")
+FLAGS = ("--deterministic", "--num-blocks", "1024", "--log-level", "debug")
 DISK_BYTES = 16 << 20
 NUM_STREAMS = 6
 
@@ -78,7 +77,7 @@ def temporary_folder(folder: Path) -> Iterator[None]:
 def bodies_of(seed: int) -> list[dict[str, Any]]:
     """Seeded streams."""
     return [
-        {"prompt": f"{seed}: {i}", "max_tokens": 150, "ignore_eos": True, "seed": seed + i}
+        {"prompt": f"{seed}: {i}", "max_tokens": 1500, "ignore_eos": True, "seed": seed + i}
         for i in range(NUM_STREAMS)
     ]
 
@@ -89,8 +88,12 @@ def drill(rounds: int, seed: int, model: Path) -> DrillResult:
     In every second round the engine is killed too, so that another one starts on the full disk.
     """
     lost, restarts = 0, 0
-    with tempfile.TemporaryDirectory() as name, small_disk(Path(name)) as is_mounted:
-        disk = Path(name)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        tempfile.TemporaryDirectory() as other,
+        small_disk(Path(name)) as is_mounted,
+    ):
+        disk, flag = Path(name), Path(other) / "flag"
         where = disk if is_mounted else None
         log = disk / "log.txt" if is_mounted else FULL_DEVICE
         quiet_log = Path(name + ".log")
@@ -98,17 +101,15 @@ def drill(rounds: int, seed: int, model: Path) -> DrillResult:
             quiet = Streams(server.url, bodies_of(seed))
             quiet.run()
         quiet_log.unlink()
-        with _on(where), running_server(log, str(model), *FLAGS) as server:
+        with _on(where), _killed_at(flag), running_server(log, str(model), *FLAGS) as server:
             if is_mounted:
                 fill(disk)
-
-            async def kill(running: Streams) -> None:
-                await until(lambda: running.num_tokens >= 3 * NUM_STREAMS)
-                signal_engine(server, signal.SIGKILL)
-
             for number in range(rounds):
+                if number % 2:
+                    flag.touch()
                 streams = Streams(server.url, bodies_of(seed))
-                streams.run(kill if number % 2 else None)
+                streams.run()
+                assert not flag.exists(), "the engine was not killed under all streams"
                 lost += sum(a != b for a, b in zip(streams.texts, quiet.texts, strict=True))
             server.wait_idle()
             restarts = int(server.gauge("octavo_engine_restarts_total"))
@@ -128,6 +129,16 @@ def drill(rounds: int, seed: int, model: Path) -> DrillResult:
 
 def _on(folder: Path | None) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if folder is None else temporary_folder(folder)
+
+
+@contextlib.contextmanager
+def _killed_at(flag: Path) -> Iterator[None]:
+    """Let engines die in a step with all streams once the flag is there."""
+    with pytest.MonkeyPatch.context() as environment:
+        deed = "os.kill(os.getpid(), signal.SIGKILL)"
+        folder = break_engines(flag.parent, once(flag, NUM_STREAMS, 20), deed)
+        environment.setenv("PYTHONPATH", folder)
+        yield
 
 
 def test_the_server_serves_on(tiny_model: Path) -> None:
