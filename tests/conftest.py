@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,15 +24,20 @@ from octavo.bench.startup import free_port
 from octavo.engine.settings import Settings
 from octavo.models.resolve import resolve_model
 
-# On busy cores an example may wait longer than Hypothesis allows, which is no fault of its.
+# On busy cores an example, or its making, may take longer than Hypothesis allows: no fault of its.
 hypothesis.settings.register_profile(
-    "octavo", hypothesis.settings(), deadline=None, print_blob=True
+    "octavo",
+    hypothesis.settings(),
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("octavo")
 
 START_DEADLINE_S = 120.0
 IDLE_DEADLINE_S = 30.0
 SCRAPE_DEADLINE_S = 20.0
+NUM_TRIES = 10
 TINY_CONTEXT_LENGTH = 4096
 
 
@@ -39,6 +45,12 @@ TINY_CONTEXT_LENGTH = 4096
 def smollm2_gguf() -> Path:
     """The embedded default model's GGUF file, fetched once into the user's cache folder."""
     return resolve_model(None, Settings.load({}).cache_dir).path
+
+
+def samples_of(text: str) -> dict[str, float]:
+    """The samples of a scrape by their full names with labels."""
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#")
+    return {name: float(value) for name, value in lines}
 
 
 @dataclass
@@ -58,12 +70,23 @@ class ServerProcess:
 
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics by its full name with labels."""
-        samples = {}
-        for line in self.get("/metrics").text.splitlines():
-            if line and not line.startswith("#"):
-                name, value = line.rsplit(" ", 1)
-                samples[name] = float(value)
-        return samples
+        return samples_of(self.get("/metrics").text)
+
+    def full_scrape(self) -> str:
+        """/metrics with the engine's gauges, without which it comes during a long step."""
+        text = ""
+
+        def is_full() -> bool:
+            nonlocal text
+            text = self.get("/metrics").text
+            return re.search(r"^(octavo_|vllm:)num_requests_running\{", text, re.M) is not None
+
+        poll_until(is_full, SCRAPE_DEADLINE_S, lambda: f"no gauges of the engine:\n{text}")
+        return text
+
+    def full_metrics(self) -> dict[str, float]:
+        """Every sample of a full scrape."""
+        return samples_of(self.full_scrape())
 
     def gauge(self, name: str) -> float:
         """The one sample whose name (without labels) is `name`.
@@ -111,6 +134,17 @@ def poll_until(
     while not condition():
         assert time.monotonic() < end, complaint()
         time.sleep(0.02)
+
+
+def in_more_pieces_than(number: int, ask: Callable[[], int]) -> None:
+    """Call `ask` until it returns more pieces than that, a few times at most.
+
+    A front end that stood still joins the outputs of several steps in one event.
+    """
+    counts: list[int] = []
+    while not counts or counts[-1] <= number:
+        assert len(counts) < NUM_TRIES, f"never more than {number} pieces: {counts}"
+        counts.append(ask())
 
 
 @pytest.fixture(scope="session")

@@ -135,7 +135,7 @@ def test_a_signal_ends_the_server_and_keeps_what_was_measured(
     tmp_path: Path,
 ) -> None:
     script = f"""
-import signal, sys
+import signal, sys, time
 from benchmarks.compare.__main__ import TERMINATED
 from benchmarks.compare.server_process import running
 from benchmarks.compare.systems import System
@@ -144,7 +144,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inhe
 command = (sys.executable, {str(STUB)!r}, "{{port}}", {str(tmp_path / "pids")!r})
 with running(System("a", "octavo", command)):
     print("running", flush=True)
-    signal.pause()
+    while True:  # signal.pause() would miss one that comes just before it
+        time.sleep(0.1)
 """
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=-3

@@ -9,6 +9,8 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel, Field
 
+from ..conftest import in_more_pieces_than
+
 pytestmark = pytest.mark.slow
 MODES = [instructor.Mode.TOOLS, instructor.Mode.TOOLS_STRICT, instructor.Mode.JSON_SCHEMA]
 TEXT = "Anna Schmidt, 34, lives in Paris and works as a baker."
@@ -57,9 +59,13 @@ def test_a_person_grows_while_it_streams(
     mode: instructor.Mode, openai_client: OpenAI, settings: dict[str, Any]
 ) -> None:
     client = instructor.from_openai(openai_client, mode=mode)
-    parts = list(client.chat.completions.create_partial(**settings, response_model=Person))
-    assert len(parts) > 2
-    assert Person.model_validate(parts[-1].model_dump())
+
+    def num_parts() -> int:
+        parts = list(client.chat.completions.create_partial(**settings, response_model=Person))
+        assert Person.model_validate(parts[-1].model_dump())
+        return len(parts)
+
+    in_more_pieces_than(2, num_parts)
 
 
 def test_an_asynchronous_extraction(endpoint: Any, settings: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI
 from pydantic import BaseModel, Field
 
+from ..conftest import in_more_pieces_than
+
 pytestmark = pytest.mark.slow
 MESSAGES = [
     SystemMessage("You are brief."),
@@ -83,9 +85,14 @@ def test_structured_output_is_an_object_of_the_class(method: Any, chat: ChatOpen
 
 def test_structured_output_streams_a_growing_object(chat: ChatOpenAI) -> None:
     schema = City.model_json_schema()
-    parts = list(chat.with_structured_output(schema, method="json_schema").stream(MESSAGES))
-    assert len(parts) > 1
-    assert City.model_validate(parts[-1])
+    reader = chat.with_structured_output(schema, method="json_schema")
+
+    def num_parts() -> int:
+        parts = list(reader.stream(MESSAGES))
+        assert City.model_validate(parts[-1])
+        return len(parts)
+
+    in_more_pieces_than(1, num_parts)
 
 
 @pytest.mark.parametrize("choice", ["any", "get_weather"])
@@ -103,14 +110,18 @@ def test_a_forced_call_is_run_and_its_result_answered(choice: str, chat: ChatOpe
 
 def test_a_streamed_call_comes_in_pieces(chat: ChatOpenAI) -> None:
     caller = chat.bind_tools([get_weather], tool_choice="any", parallel_tool_calls=False)
-    chunks = list(caller.stream(MESSAGES))
-    assert sum(bool(chunk.tool_call_chunks) for chunk in chunks) > 2
-    whole = chunks[0]
-    for chunk in chunks[1:]:
-        whole = whole + chunk
-    (call,) = whole.tool_calls
-    assert call["name"] == "get_weather"
-    assert call["args"]["city"] in ("Paris", "London")
+
+    def num_pieces() -> int:
+        chunks = list(caller.stream(MESSAGES))
+        whole = chunks[0]
+        for chunk in chunks[1:]:
+            whole = whole + chunk
+        (call,) = whole.tool_calls
+        assert call["name"] == "get_weather"
+        assert call["args"]["city"] in ("Paris", "London")
+        return sum(bool(chunk.tool_call_chunks) for chunk in chunks)
+
+    in_more_pieces_than(2, num_pieces)
 
 
 def test_completions_of_several_prompts_in_one_request(endpoint: Any) -> None:

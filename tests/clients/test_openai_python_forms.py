@@ -9,6 +9,8 @@ from openai import AsyncOpenAI, OpenAI, pydantic_function_tool
 from pydantic import BaseModel, Field
 from pydantic_core import from_json
 
+from ..conftest import in_more_pieces_than
+
 pytestmark = pytest.mark.slow
 QUESTION: list[Any] = [{"role": "user", "content": "How is the weather in Paris, France?"}]
 
@@ -75,17 +77,21 @@ def test_json_mode_writes_an_object(client: OpenAI, settings: dict[str, Any]) ->
 
 def test_events_of_a_stream_tell_text_and_its_end(client: OpenAI, settings: dict[str, Any]) -> None:
     form = {"structured_outputs": {"regex": "(red|green|blue)( (red|green|blue)){7}"}}
-    with client.chat.completions.stream(**settings, logprobs=True, extra_body=form) as stream:
-        events = list(stream)
-        final = stream.get_final_completion()
-    texts = [event.delta for event in events if event.type == "content.delta"]
-    (done,) = (event for event in events if event.type == "content.done")
-    assert len([text for text in texts if text]) > 2
-    assert "".join(texts) == done.content == final.choices[0].message.content
-    assert len(done.content.split(" ")) == 8
-    assert final.choices[0].finish_reason == "stop"
-    (last,) = (event for event in events if event.type == "logprobs.content.done")
-    assert "".join(entry.token for entry in last.content).startswith(done.content)
+
+    def num_texts() -> int:
+        with client.chat.completions.stream(**settings, logprobs=True, extra_body=form) as stream:
+            events = list(stream)
+            final = stream.get_final_completion()
+        texts = [event.delta for event in events if event.type == "content.delta"]
+        (done,) = (event for event in events if event.type == "content.done")
+        assert "".join(texts) == done.content == final.choices[0].message.content
+        assert len(done.content.split(" ")) == 8
+        assert final.choices[0].finish_reason == "stop"
+        (last,) = (event for event in events if event.type == "logprobs.content.done")
+        assert "".join(entry.token for entry in last.content).startswith(done.content)
+        return len([text for text in texts if text])
+
+    in_more_pieces_than(2, num_texts)
 
 
 def test_events_of_a_formed_stream_carry_what_is_parsed_so_far(
@@ -102,21 +108,26 @@ def test_events_of_a_formed_stream_carry_what_is_parsed_so_far(
 
 
 def test_events_of_a_streamed_call_add_up_to_it(client: OpenAI, settings: dict[str, Any]) -> None:
-    with client.chat.completions.stream(
-        **settings,
-        tools=[pydantic_function_tool(GetWeather)],
-        tool_choice="required",
-        parallel_tool_calls=False,
-    ) as stream:
-        events = list(stream)
-        final = stream.get_final_completion()
-    deltas = [e for e in events if e.type == "tool_calls.function.arguments.delta"]
-    (done,) = (e for e in events if e.type == "tool_calls.function.arguments.done")
-    (call,) = final.choices[0].message.tool_calls or ()
-    assert len(deltas) > 2
-    assert "".join(e.arguments_delta for e in deltas) == done.arguments == call.function.arguments
-    assert isinstance(call.function.parsed_arguments, GetWeather)
-    assert final.choices[0].finish_reason == "tool_calls"
+    forced = {
+        "tools": [pydantic_function_tool(GetWeather)],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+    }
+
+    def num_deltas() -> int:
+        with client.chat.completions.stream(**settings, **forced) as stream:
+            events = list(stream)
+            final = stream.get_final_completion()
+        deltas = [e for e in events if e.type == "tool_calls.function.arguments.delta"]
+        (done,) = (e for e in events if e.type == "tool_calls.function.arguments.done")
+        (call,) = final.choices[0].message.tool_calls or ()
+        joined = "".join(e.arguments_delta for e in deltas)
+        assert joined == done.arguments == call.function.arguments
+        assert isinstance(call.function.parsed_arguments, GetWeather)
+        assert final.choices[0].finish_reason == "tool_calls"
+        return len(deltas)
+
+    in_more_pieces_than(2, num_deltas)
 
 
 def test_a_result_goes_back_and_is_answered(client: OpenAI, settings: dict[str, Any]) -> None:

@@ -17,25 +17,42 @@ import pytest
 
 from octavo.bench.startup import free_port
 
-from ..conftest import StartServer
-from .engine_faults import Streams, children, engine_pid, front_end_pids, until
-from .test_front_ends import ADMIN, DEADLINE_S, NUM_STREAMS, PROMPT, bodies_of
+from ..conftest import START_DEADLINE_S, StartServer
+from .engine_faults import Streams, children, engine_pid, front_end_pids, signal_engine, until
+from .test_front_ends import (
+    ADMIN,
+    DEADLINE_S,
+    LONGEST,
+    MANY,
+    NUM_STREAMS,
+    PROMPT,
+    bodies_of,
+)
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_front_end_that_hangs_is_replaced(start_tiny: StartServer, wait_until: Any) -> None:
-    flags = ("--api-server-count", "2", "--engine-timeout", "8", "--admin-key", "admin")
+    flags = ("--api-server-count", "2", "--engine-timeout", "15", "--admin-key", "admin")
     with start_tiny(*flags) as server:
         victim, other = front_end_pids(server)
         os.kill(victim, signal.SIGSTOP)
 
         def abort(_: int) -> httpx.Response | None:
-            with contextlib.suppress(httpx.TimeoutException):  # of those that came to the victim
-                return httpx.post(
-                    server.url + "/abort_requests", json={"all": True}, headers=ADMIN, timeout=7.0
+            """The answer, if it came during the victim's life.
+
+            Those that the victim took end with it; its successor answers those that it did not.
+            """
+            answer = None
+            with contextlib.suppress(httpx.TransportError):
+                answer = httpx.post(
+                    server.url + "/abort_requests",
+                    json={"all": True},
+                    headers=ADMIN,
+                    timeout=60,
+                    verify=False,
                 )
-            return None
+            return answer if victim in front_end_pids(server) else None
 
         with ThreadPoolExecutor(NUM_STREAMS) as pool:
             refused = [answer for answer in pool.map(abort, range(NUM_STREAMS)) if answer]
@@ -139,12 +156,14 @@ def test_a_second_signal_ends_all_at_once(start_tiny: StartServer, wait_until: A
     with start_tiny("--api-server-count", "2") as server:
         left = children(server, "")
         counts = _folder_of_counts(front_end_pids(server)[0])
-        streams = Streams(server.url, bodies_of(3000))
+        streams = Streams(server.url, bodies_of(LONGEST, num_streams=MANY))
 
         async def stop(running: Streams) -> None:
-            await until(lambda: all(running.texts))
+            await until(lambda: sum(map(bool, running.texts)) >= NUM_STREAMS)
+            signal_engine(server, signal.SIGSTOP)  # no stream ends by itself, and no drain
             server.process.send_signal(signal.SIGTERM)
-            await asyncio.sleep(0.5)
+            await until(lambda: "another one ends it at once" in server.log_path.read_text())
+            await asyncio.sleep(0.2)  # sooner, it is the same signal
             server.process.send_signal(signal.SIGTERM)
 
         with pytest.raises(httpx.TransportError):
@@ -175,10 +194,11 @@ def test_when_it_says_ready_every_front_end_is(
     with log.open("wb") as file:
         server = subprocess.Popen([sys.executable, "-m", "octavo", *command], stderr=file)
     try:
-        wait_until(lambda: "ready: " in log.read_text(), DEADLINE_S)
+        wait_until(lambda: "ready: " in log.read_text(), START_DEADLINE_S)
         url = f"http://127.0.0.1:{port}/readyz"
         assert all(f" front-end-{place} " in log.read_text() for place in range(3))
-        assert {httpx.get(url, verify=False).status_code for _ in range(NUM_STREAMS)} == {200}
+        answers = [httpx.get(url, timeout=60, verify=False) for _ in range(NUM_STREAMS)]
+        assert {answer.status_code for answer in answers} == {200}
     finally:
         server.terminate()
         assert server.wait(DEADLINE_S) == 0
@@ -192,7 +212,7 @@ def test_front_ends_that_cannot_start_end_the_server(tiny_model: Path, tmp_path:
         [sys.executable, "-m", "octavo", *command, "--chat-template", str(template)],
         capture_output=True,
         text=True,
-        timeout=DEADLINE_S,
+        timeout=START_DEADLINE_S,
     )
     assert ended.returncode == 1
     assert "chat template" in ended.stderr and "a front end did not come up" in ended.stderr

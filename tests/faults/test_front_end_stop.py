@@ -21,7 +21,12 @@ EXIT_DEADLINE_S = 60.0
 def bodies_of(num_streams: int, seed: int) -> list[dict[str, Any]]:
     """Streams of different lengths."""
     return [
-        {"prompt": f"{seed}: {i}", "max_tokens": 800 + 20 * i, "ignore_eos": True, "seed": seed + i}
+        {
+            "prompt": f"{seed}: {i}",
+            "max_tokens": 3000 + 20 * i,
+            "ignore_eos": True,
+            "seed": seed + i,
+        }
         for i in range(num_streams)
     ]
 
@@ -29,7 +34,6 @@ def bodies_of(num_streams: int, seed: int) -> list[dict[str, Any]]:
 def stop_under_load(server: Any, streams: Streams, rng: random.Random) -> list[str]:
     """Signal at a random moment of the streams. Returns what was not as it should be."""
     complaints = []
-    # A slow reader gets several tokens in one event: there are fewer of these than tokens.
     num_streams = len(streams.texts)
     moment = rng.randrange(num_streams, 6 * num_streams)
     engine = engine_pid(server)

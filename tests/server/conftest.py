@@ -1,12 +1,21 @@
-"""The official client on the shared server, and what every refusal has to look like."""
+"""The official client on the shared server, what refusals look like, an engine that is paused."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from openai import OpenAI
+
+from ..conftest import ServerProcess, poll_until
+from ..faults.engine_faults import engine_pid
+
+STOP_DEADLINE_S = 20.0
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +70,18 @@ def refuse(server, http: httpx.Client):
         assert len(error["message"]) < 2000
 
     return check
+
+
+@contextmanager
+def paused_engine(server: ServerProcess) -> Iterator[None]:
+    """The engine stands still meanwhile: no work ends, however long a test takes to look at it."""
+    engine = engine_pid(server)
+    assert engine is not None
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        status = Path(f"/proc/{engine}/status")
+        poll_until(lambda: "State:\tT" in status.read_text(), STOP_DEADLINE_S)
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # it was replaced
+            os.kill(engine, signal.SIGCONT)

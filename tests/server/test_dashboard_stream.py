@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from octavo import LLM, SamplingParams
 from octavo.engine.live_view import PATIENCE_S
+from octavo.engine.messages import GetFrame
 from octavo.paged_cache import cells_of_runs, hash_block
 
 STATES = ["free", "cached", "used", "shared"]
@@ -110,15 +112,16 @@ def test_frames_put_together_are_what_the_pool_holds(small, wait_until):
         wait_until(lambda: not watcher.frames[-1]["requests"], DEADLINE_S)
         wait_until(lambda: "cached" in watcher.states(), DEADLINE_S)
         assert watcher.states() == truth(small)
-        complete(
-            small,
-            "Something else entirely: the sea, the ships, and the wind.",
-            200,
-            n=2,
-            temperature=1,
-        )
-        wait_until(lambda: watcher.states() == truth(small), DEADLINE_S)
-        assert any(frame["counts"]["used"] > 20 for frame in watcher.frames)
+
+        def is_shown_at_work() -> bool:
+            """With most blocks in use. A server that stands still has no frame of that."""
+            seen = len(watcher.frames)
+            prompt = "Something else entirely: the sea, the ships, and the wind."
+            complete(small, prompt, 200, n=2, temperature=1)
+            wait_until(lambda: watcher.states() == truth(small), DEADLINE_S)
+            return any(frame["counts"]["used"] > 20 for frame in watcher.frames[seen:])
+
+        wait_until(is_shown_at_work, DEADLINE_S)
         gauges = {k: small.gauge(f"octavo_kv_blocks_{k}") for k in ("free", "cached", "used")}
         wait_until(lambda: {k: watcher.counts()[k] for k in gauges} == gauges, DEADLINE_S)
         counted = {state: watcher.states().count(state) for state in STATES}
@@ -128,31 +131,46 @@ def test_frames_put_together_are_what_the_pool_holds(small, wait_until):
 def test_a_running_request_is_shown_with_its_blocks_and_its_progress(small, wait_until):
     with watching(small, headers=KEY) as watcher:
         wait_until(lambda: bool(watcher.frames), DEADLINE_S)
-        usage = complete(small, "Once upon a time", 100)["usage"]
         columns = watcher.hello["request_columns"]
-        rows = [
-            dict(zip(columns, row, strict=True)) for f in watcher.frames for row in f["requests"]
-        ]
-        assert rows, "the request was never seen"
-        assert {row["id"] for row in rows} == {rows[0]["id"]}
-        assert rows[0]["id"].startswith("cmpl-")
+        answers: list[dict[str, Any]] = []
+
+        def shown() -> list[dict[str, Any]]:
+            rows = [row for frame in watcher.frames for row in frame["requests"]]
+            rows = [dict(zip(columns, row, strict=True)) for row in rows]
+            # Without the digits that make it unique it is the id that the client knows.
+            return [row | {"id": row["id"].rpartition("-")[0]} for row in rows]
+
+        def is_seen_decoding() -> bool:
+            """A server that stands still shows nothing of a request, or only its beginning."""
+            answers.append(complete(small, "Once upon a time", 100))
+            wait_until(lambda: not watcher.frames[-1]["requests"], DEADLINE_S)
+            rows = [row for row in shown() if row["id"] == answers[-1]["id"]]
+            return bool(rows) and rows[-1]["stage"] == "decode"
+
+        wait_until(is_seen_decoding, DEADLINE_S)
+        assert {row["id"] for row in shown()} <= {answer["id"] for answer in answers}
+        usage, request_id = answers[-1]["usage"], answers[-1]["id"]
+        assert request_id.startswith("cmpl-")
+        rows = [row for row in shown() if row["id"] == request_id]
         last = rows[-1]
         assert (last["prompt_tokens"], last["max_tokens"]) == (usage["prompt_tokens"], 100)
         assert 0 < last["output_tokens"] <= 100
-        assert last["stage"] == "decode" and last["decode_s"] > 0 and last["prefill_s"] > 0
+        assert last["decode_s"] > 0 and last["prefill_s"] > 0
         assert [row["output_tokens"] for row in rows] == sorted(
             row["output_tokens"] for row in rows
         )
-        for frame in watcher.frames:
-            for row in frame["requests"]:
-                row = dict(zip(columns, row, strict=True))
-                assert row["owner"] > 0
-                assert row["num_blocks"] == -(-row["computed_tokens"] // 16)
+        for row in shown():
+            assert (row["owner"] > 0) == (row["stage"] != "queue")
+            assert row["num_blocks"] == -(-row["computed_tokens"] // 16)
 
 
 def test_a_block_tells_its_holders_and_its_text_to_admins_alone(small, wait_until):
-    body = {"prompt": "The king of the hill said", "max_tokens": 150, "ignore_eos": True}
-    with watching(small, headers=KEY) as watcher:
+    body = {"prompt": "The king of the hill said", "max_tokens": 240, "ignore_eos": True}
+    shown: list[tuple[int, dict[str, Any], dict[str, Any]]] = []
+
+    def is_caught() -> bool:
+        """Find the first block of a request, and ask as both while it is held: it may be over."""
+        wait_until(lambda: "used" not in watcher.states(), DEADLINE_S)
         with httpx.stream(
             "POST",
             small.url + "/v1/completions",
@@ -160,12 +178,23 @@ def test_a_block_tells_its_holders_and_its_text_to_admins_alone(small, wait_unti
             headers=KEY,
             timeout=60,
         ) as answer:
-            wait_until(lambda: "used" in watcher.states(), DEADLINE_S)
-            number = watcher.states().index("used") + 1
-            for_client = small.get(f"/dashboard/blocks/{number}", headers=KEY).json()
-            for_admin = small.get(f"/dashboard/blocks/{number}", headers=ADMIN).json()
             assert answer.status_code == 200
+            lines = answer.iter_lines()  # kept: without it the stream is closed
+            assert next(lines).startswith("data: ")
+            wait_until(lambda: "used" in watcher.states() or not small.busy(), DEADLINE_S)
+            for number in [n for n, state in enumerate(watcher.states(), 1) if state == "used"]:
+                one, other = (
+                    small.get(f"/dashboard/blocks/{number}", headers=headers).json()
+                    for headers in (KEY, ADMIN)
+                )
+                if [holder["position"] for holder in one["holders"]] == [0] and other["holders"]:
+                    shown.append((number, one, other))
         small.wait_idle()
+        return bool(shown)
+
+    with watching(small, headers=KEY) as watcher:
+        wait_until(is_caught, DEADLINE_S)
+    number, for_client, for_admin = shown[0]
     assert for_client["state"] == for_admin["state"] == "used"
     (holder,) = for_client["holders"]
     assert holder["position"] == 0 and holder["id"].startswith("cmpl-")
@@ -280,15 +309,32 @@ def test_streams_end_with_the_server_and_are_nothing_it_waits_for(start_server, 
         assert "draining: 0 requests are under way" in server.log_path.read_text()
 
 
-def test_the_engine_follows_blocks_only_while_somebody_asks(small, wait_until):
-    """The watch ends by itself: a later one begins anew, with every cell."""
+def test_who_views_long_after_another_sees_every_cell(small, wait_until):
     with watching(small, headers=KEY) as watcher:
         wait_until(lambda: bool(watcher.frames), DEADLINE_S)
         assert watcher.frames[0]["full"]
     ended = time.monotonic()
     while time.monotonic() - ended < PATIENCE_S:
-        complete(small, "tick", 8)  # steps go on, and look at the clock
+        complete(small, "tick", 8)
     with watching(small, headers=KEY) as watcher:
         wait_until(lambda: bool(watcher.frames), DEADLINE_S)
         assert watcher.frames[0]["full"]
-        assert watcher.states() == truth(small)
+        wait_until(lambda: watcher.states() == truth(small), DEADLINE_S)
+
+
+def test_the_engine_follows_blocks_only_while_somebody_asks(tiny_model, wait_until):
+    """The watch ends by itself: a later one begins anew, with every cell."""
+    llm = LLM(str(tiny_model), num_blocks=33)
+    view = llm.core.live_view
+    assert not view.is_watched
+    known = view.frame(GetFrame(since=0, ticket=1))
+    assert view.is_watched and known.is_full
+    assert not view.frame(GetFrame(since=known.version, ticket=2)).is_full
+
+    def has_ended() -> bool:
+        llm.generate(["tick"], SamplingParams(max_tokens=8))  # steps look at the clock
+        return not view.is_watched
+
+    wait_until(has_ended, DEADLINE_S)
+    anew = view.frame(GetFrame(since=known.version, ticket=3))
+    assert anew.is_full and anew.version > known.version

@@ -1,12 +1,9 @@
 """The metrics that operators ask for beyond vLLM's: each moves with what it counts."""
 
 import hashlib
-import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -15,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from octavo.server.metric_catalog import CATALOG
 
 from ..conftest import ServerProcess, StartServer
+from .conftest import paused_engine
 
 KEYS = ("sk-one", "sk-two")
 NUM_BLOCKS = 24
@@ -32,19 +30,20 @@ def measured(start_server: StartServer) -> Iterator:
         server.wait_idle()
 
 
+def summed(samples: Mapping[str, float], name: str, **labels: str) -> float:
+    """The sum of the samples with this name and these labels."""
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    return sum(
+        value
+        for sample, value in samples.items()
+        if sample.split("{")[0] == name and all(text in sample for text in wanted)
+    )
+
+
 @pytest.fixture
 def counted(measured) -> Callable[..., float]:
-    """The sum of the samples with this name and these labels."""
-
-    def count(name: str, **labels: str) -> float:
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        return sum(
-            value
-            for sample, value in measured.metrics().items()
-            if sample.split("{")[0] == name and all(text in sample for text in wanted)
-        )
-
-    return count
+    """The same of a scrape that has everything."""
+    return lambda name, **labels: summed(measured.full_metrics(), name, **labels)
 
 
 def auth(key: str) -> dict[str, str]:
@@ -56,17 +55,26 @@ def complete(server, key: str = KEYS[0], **body: object) -> httpx.Response:
     return server.post("/v1/completions", json=body, headers=auth(key))
 
 
+def load(server) -> int:
+    """How many choices are open."""
+    return server.get("/load", headers=auth(KEYS[0])).json()["server_load"]
+
+
 def complete_in_a_crowd(server) -> httpx.Response:
     """What comes when as many choices are open as may be."""
     crowd = {"prompt": "Hello", "n": 10, "temperature": 1, "max_tokens": 200, "stream": True}
-    with httpx.stream(
-        "POST",
-        f"{server.url}/v1/completions",
-        json={**crowd, "ignore_eos": True},
-        headers=auth(KEYS[0]),
-        timeout=60,
-    ) as running:
+    with (
+        paused_engine(server),
+        httpx.stream(
+            "POST",
+            f"{server.url}/v1/completions",
+            json={**crowd, "ignore_eos": True},
+            headers=auth(KEYS[0]),
+            timeout=60,
+        ) as running,
+    ):
         assert running.status_code == 200
+        assert load(server) == 10
         answer = complete(server)
     server.wait_idle()
     return answer
@@ -75,8 +83,7 @@ def complete_in_a_crowd(server) -> httpx.Response:
 def test_what_is_exported_is_what_the_catalogue_says(measured) -> None:
     assert complete(measured).status_code == 200
     families = {
-        family.name: family
-        for family in text_string_to_metric_families(measured.get("/metrics").text)
+        family.name: family for family in text_string_to_metric_families(measured.full_scrape())
     }
     for metric in CATALOG:
         family = families[metric.name if metric.is_bare else f"octavo_{metric.name}"]
@@ -141,44 +148,71 @@ def test_tokens_count_by_key_and_prompts_once(measured, counted) -> None:
 
 
 @pytest.mark.parametrize("reason", ["client_gone", "operator"])
-def test_an_aborted_request_counts_by_its_reason(reason: str, measured, counted) -> None:
-    before = counted("octavo_requests_aborted_total", reason=reason)
-    body = {"prompt": "Hello", "max_tokens": 200, "ignore_eos": True, "stream": True}
-    with httpx.stream(
-        "POST", measured.url + "/v1/completions", json=body, headers=auth(KEYS[0]), timeout=60
-    ) as answer:
-        lines = answer.iter_lines()
-        next(lines)
-        if reason == "operator":
-            ended = measured.post("/abort_requests", json={"all": True}, headers=auth("sk-admin"))
-            assert ended.json() == {"aborted": 1}
-            assert [line for line in lines if '"finish_reason":"abort"' in line]
-    measured.wait_idle()
-    assert counted("octavo_requests_aborted_total", reason=reason) == before + 1
+def test_an_aborted_request_counts_by_its_reason(
+    reason: str, measured, counted, wait_until
+) -> None:
+    body = {"prompt": "Hello", "max_tokens": 250, "ignore_eos": True, "stream": True}
+
+    def num_aborted() -> float:
+        return summed(measured.metrics(), "octavo_requests_aborted_total", reason=reason)
+
+    def is_aborted() -> bool:
+        """False if it was over before the engine stood still."""
+        before = num_aborted()
+        with httpx.stream(
+            "POST", measured.url + "/v1/completions", json=body, headers=auth(KEYS[0]), timeout=60
+        ) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            with paused_engine(measured):
+                if not load(measured):
+                    return False
+                if reason == "operator":
+                    everything, key = {"all": True}, auth("sk-admin")
+                    ended = measured.post("/abort_requests", json=everything, headers=key)
+                    assert ended.json() == {"aborted": 1}
+                    assert [line for line in lines if '"finish_reason":"abort"' in line]
+                else:
+                    answer.close()
+                    wait_until(lambda: num_aborted() > before, 30)
+        measured.wait_idle()
+        assert counted("octavo_requests_aborted_total", reason=reason) == before + 1
+        return True
+
+    wait_until(is_aborted, 60)
 
 
 def test_waiting_requests_count_by_priority(measured, counted, wait_until) -> None:
     long = {"max_tokens": 250, "prompt": "A", "ignore_eos": True}
-    threads = [
-        threading.Thread(target=complete, args=(measured,), kwargs={**long, "priority": priority})
-        for priority in (*[-1] * 4, 3, 3, 99)
-    ]
-    for thread in threads:
-        thread.start()
 
-    def waits(**labels: str) -> float:
-        return counted("octavo_num_requests_waiting_by_priority", **labels)
+    def is_seen() -> bool:
+        """False if no scrape came while they waited."""
+        threads = [
+            threading.Thread(
+                target=complete, args=(measured,), kwargs={**long, "priority": priority}
+            )
+            for priority in (*[-1] * 4, 3, 3, 99)
+        ]
+        with paused_engine(measured):  # until all are there
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: load(measured) == len(threads), 30)
+        has_been = False
+        while not has_been and load(measured):
+            samples = measured.full_metrics()
+            name = "octavo_num_requests_waiting_by_priority"
+            found = [summed(samples, name, priority=priority) for priority in ("3", "10")]
+            has_been = found == [2, 1]
+            waiting = summed(samples, "octavo_num_requests_waiting")
+            by_reason = summed(samples, "octavo_num_requests_waiting_by_reason")
+            assert waiting == by_reason == summed(samples, name)
+        for thread in threads:
+            thread.join()
+        return has_been
 
-    wait_until(lambda: waits(priority="3") == 2 and waits(priority="10") == 1, 30)
-    samples = measured.metrics()
-    waiting = sum(v for k, v in samples.items() if k.startswith("octavo_num_requests_waiting{"))
-    by_reason = sum(v for k, v in samples.items() if "waiting_by_reason{" in k)
-    by_priority = sum(v for k, v in samples.items() if "waiting_by_priority{" in k)
-    assert waiting == by_reason == by_priority
-    for thread in threads:
-        thread.join()
+    wait_until(is_seen, 120)
     measured.wait_idle()
-    assert waits() == 0
+    assert counted("octavo_num_requests_waiting_by_priority") == 0
 
 
 def test_block_lives_are_measured_when_content_is_evicted(measured, counted) -> None:
@@ -197,24 +231,18 @@ def hung_engine(server: ServerProcess, max_tokens: int) -> Iterator[Iterator[str
     """The engine stands still after the first line of a stream, whose further lines are given."""
     body = {"prompt": "Hello", "max_tokens": max_tokens, "ignore_eos": True, "stream": True}
     url = server.url + "/v1/completions"
-    with httpx.stream("POST", url, json=body, timeout=60) as answer:
+    with httpx.stream("POST", url, json=body, timeout=120) as answer:
         lines = answer.iter_lines()
         next(lines)
-        pid = server.process.pid
-        (engine,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        os.kill(int(engine), signal.SIGSTOP)
-        try:
+        with paused_engine(server):
             yield lines
-        finally:
-            with suppress(ProcessLookupError):  # it was replaced
-                os.kill(int(engine), signal.SIGCONT)
 
 
 def test_a_hung_engine_does_not_cost_the_scrape(start_server: StartServer, wait_until) -> None:
     with start_server("--engine-timeout", "600") as server:
-        with hung_engine(server, max_tokens=1000):
+        with hung_engine(server, max_tokens=8000):
             wait_until(lambda: server.gauge("octavo_last_step_age_seconds") > 1.0, 20)
-            text = httpx.get(server.url + "/metrics", timeout=4).text
+            text = server.get("/metrics").text
         assert "octavo_last_step_age_seconds{" in text
         assert "octavo_generation_tokens_total{" in text
         assert "octavo_kv_blocks_used{" not in text  # only the engine knows
@@ -225,9 +253,15 @@ def test_a_hung_engine_does_not_cost_the_scrape(start_server: StartServer, wait_
 def test_health_tells_of_an_engine_that_hangs_until_it_is_replaced(
     start_server: StartServer, wait_until
 ) -> None:
-    with start_server("--engine-timeout", "1") as server:
-        with hung_engine(server, max_tokens=200) as lines:
-            wait_until(lambda: server.get("/health").status_code == 503, 20)
+    with start_server("--engine-timeout", "10") as server:
+
+        def is_told() -> bool:
+            """Or over, and only the counter tells of it."""
+            is_healthy = server.get("/health").status_code == 200
+            return not is_healthy or server.gauge("octavo_engine_restarts_total") == 1
+
+        with hung_engine(server, max_tokens=1000) as lines:
+            wait_until(is_told, 60)
             assert list(lines)[-2] == "data: [DONE]"
         assert server.get("/health").status_code == 200
         assert server.gauge("octavo_engine_restarts_total") == 1

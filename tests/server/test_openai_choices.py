@@ -1,8 +1,11 @@
 """Several choices, several prompts, and seeds, through the official client."""
 
 from collections import defaultdict
+from itertools import groupby
 
 from openai import OpenAI
+
+from ..conftest import in_more_pieces_than
 
 PROMPT = "My favourite place is"
 MESSAGES = [{"role": "user", "content": "Tell me about a place you like."}]
@@ -38,19 +41,25 @@ def test_choice_i_of_n_draws_with_seed_plus_i(client: OpenAI, model: str) -> Non
 def test_three_streamed_completions_interleave_and_each_equals_its_unstreamed_one(
     client: OpenAI, model: str
 ) -> None:
-    stream = client.completions.create(model=model, prompt=PROMPT, n=3, stream=True, **SAMPLED)
-    streamed: dict[int, str] = defaultdict(str)
-    ends: dict[int, list[str | None]] = defaultdict(list)
-    order = []
-    for chunk in stream:
-        (choice,) = chunk.choices
-        streamed[choice.index] += choice.text
-        ends[choice.index].append(choice.finish_reason)
-        order.append(choice.index)
-    assert [streamed[i] for i in range(3)] == texts(client, model, n=3)
-    for reasons in ends.values():
-        assert reasons == [None] * (len(reasons) - 1) + ["length"]
-    assert order != sorted(order)
+    whole = texts(client, model, n=3)
+
+    def num_turns() -> int:
+        """How often the stream goes over to another choice, and at the beginning to the first."""
+        stream = client.completions.create(model=model, prompt=PROMPT, n=3, stream=True, **SAMPLED)
+        streamed: dict[int, str] = defaultdict(str)
+        ends: dict[int, list[str | None]] = defaultdict(list)
+        order = []
+        for chunk in stream:
+            (choice,) = chunk.choices
+            streamed[choice.index] += choice.text
+            ends[choice.index].append(choice.finish_reason)
+            order.append(choice.index)
+        assert [streamed[i] for i in range(3)] == whole
+        for reasons in ends.values():
+            assert reasons == [None] * (len(reasons) - 1) + ["length"]
+        return len(list(groupby(order)))
+
+    in_more_pieces_than(3, num_turns)
 
 
 def test_three_streamed_chats_have_a_role_each_and_equal_their_unstreamed_ones(

@@ -23,17 +23,18 @@ JSON_TYPE = b"Content-Type: application/json\r\n"
 
 @pytest.fixture(scope="module")
 def strict_server(start_server: Callable[..., AbstractContextManager]) -> Iterator[Any]:
-    flags = ["--header-timeout", "1", "--body-timeout", "1", "--keep-alive-timeout", "2"]
+    # Three seconds: an honest request, too, may come from a process that stands still.
+    flags = ["--header-timeout", "3", "--body-timeout", "3", "--keep-alive-timeout", "2"]
     flags += ["--max-header-bytes", "4096", "--max-connections", str(MAX_CONNECTIONS)]
-    flags += ["--max-model-len", "512"]
     with start_server(*flags) as server:
         yield server
 
 
 @pytest.fixture
-def strict(strict_server: Any) -> Iterator[Any]:
+def strict(strict_server: Any, wait_until: Callable[..., None]) -> Iterator[Any]:
     yield strict_server
-    assert strict_server.get("/v1/models").status_code == 200
+    # Places of the test's connections may be taken for a moment yet.
+    wait_until(lambda: strict_server.get("/v1/models").status_code == 200, DEADLINE_S)
     strict_server.wait_idle()
 
 
@@ -191,7 +192,7 @@ def test_a_broken_body_is_refused_and_its_request_forgotten(strict: Any) -> None
 
 
 def test_garbage_behind_a_request_does_not_get_into_its_answer(strict: Any) -> None:
-    body = json.dumps({"prompt": "Hi", "max_tokens": 400, "ignore_eos": True, "stream": True})
+    body = json.dumps({"prompt": "Hi", "max_tokens": 8000, "ignore_eos": True, "stream": True})
     with connect(strict) as connection, connection.makefile("rb") as answer:
         connection.sendall(head(len(body)) + body.encode())
         while not answer.readline().startswith(b"data: "):
@@ -202,7 +203,7 @@ def test_garbage_behind_a_request_does_not_get_into_its_answer(strict: Any) -> N
 
 
 def test_a_hundred_pipelined_requests_are_not_kept(strict: Any) -> None:
-    body = json.dumps({"prompt": "Hi", "max_tokens": 400, "ignore_eos": True}).encode()
+    body = json.dumps({"prompt": "Hi", "max_tokens": 8000, "ignore_eos": True}).encode()
     with connect(strict) as connection:
         connection.sendall(head(len(body)) + body)
         connection.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
@@ -216,7 +217,7 @@ def test_a_client_that_pipelines_and_leaves_takes_its_running_request_with_it(
         return next(v for k, v in strict.metrics().items() if 'reason="client_gone"' in k)
 
     before = num_gone()
-    body = json.dumps({"prompt": "Hi", "max_tokens": 500, "ignore_eos": True}).encode()
+    body = json.dumps({"prompt": "Hi", "max_tokens": 8000, "ignore_eos": True}).encode()
     with connect(strict) as connection:
         connection.sendall(head(len(body)) + body + b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: strict.gauge("octavo_num_requests_running") == 1, DEADLINE_S)
@@ -241,7 +242,7 @@ def test_an_offer_to_speak_http_2_is_answered_in_http_1(strict: Any) -> None:
 
 def test_beyond_the_limit_of_connections_one_gets_503_and_probes_are_answered(strict: Any) -> None:
     before = rejected(strict, "too_many_connections")
-    body = json.dumps({"prompt": "Hi", "max_tokens": 500, "ignore_eos": True, "stream": True})
+    body = json.dumps({"prompt": "Hi", "max_tokens": 8000, "ignore_eos": True, "stream": True})
     with ExitStack() as stack:
         streams = []
         for _ in range(MAX_CONNECTIONS):

@@ -50,10 +50,32 @@ def test_a_spent_budget_ends_the_reasoning(client: OpenAI) -> None:
     assert message.reasoning and message.reasoning == message.reasoning_content
     assert message.content
     assert "</think>" not in message.reasoning + message.content
-    assert answer.usage.completion_tokens_details.reasoning_tokens in range(7, 13)
     alone = ask(client, max_tokens=6, extra={"min_tokens": 0}).choices[0].message
     assert alone.reasoning == message.reasoning
     assert not alone.content
+
+
+def test_reasoning_is_counted_with_its_mark(thinking, client: OpenAI, wait_until) -> None:
+    """To the output that ends it: a server that stands still joins others to the mark's last."""
+    mark = thinking.post("/tokenize", json={"prompt": "</think>"}).json()["count"]
+    extra = {"thinking_token_budget": 6}
+    usage = {"include_usage": True, "continuous_usage_stats": True}
+
+    def tokens(one: Any) -> tuple[int, int]:
+        return one.completion_tokens, one.completion_tokens_details.reasoning_tokens
+
+    def is_exact() -> bool:
+        _, whole = tokens(ask(client, extra=extra).usage)
+        chunks = list(ask(client, extra=extra, stream=True, stream_options=usage))
+        *chosen, last = chunks
+        begun = next(i for i, chunk in enumerate(chosen) if chunk.choices[0].delta.content)
+        assert all(total == counted for total, counted in (tokens(c.usage) for c in chunks[:begun]))
+        (streamed,) = {tokens(chunk.usage)[1] for chunk in chunks[begun:]}
+        assert 6 + mark <= streamed <= tokens(chosen[begun].usage)[0]
+        assert 6 + mark <= whole <= tokens(last.usage)[0]
+        return whole == streamed == 6 + mark
+
+    wait_until(is_exact, 60)
 
 
 def test_streamed_parts_join_to_the_whole(client: OpenAI) -> None:

@@ -16,6 +16,8 @@ from octavo.engine.settings import Settings
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
+SPANS_PER_REQUEST = 4
+DEADLINE_S = 60.0
 
 
 class Collector:
@@ -51,8 +53,10 @@ class Collector:
 
 
 @pytest.fixture(scope="module")
-def spans(start_server: Callable[..., AbstractContextManager]) -> list[Any]:
-    """The spans of one request with a parent, and of one without, sent by the time of the end."""
+def spans(
+    start_server: Callable[..., AbstractContextManager], wait_until: Callable[..., None]
+) -> list[Any]:
+    """The spans of one request with a parent, and of two without a valid one."""
     collector = Collector()
     body = {"prompt": "Hello", "max_tokens": 4, "temperature": 0, "ignore_eos": True}
     parent = {"traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01", "tracestate": "vendor=1"}
@@ -60,6 +64,8 @@ def spans(start_server: Callable[..., AbstractContextManager]) -> list[Any]:
     with start_server("--otlp-traces-endpoint", collector.url) as server:
         for headers in (parent, {}, unsampled, {"traceparent": "nonsense"}):
             assert server.post("/v1/completions", json=body, headers=headers).status_code == 200
+        # Three of the four are sampled. What the end itself sends has little time.
+        wait_until(lambda: len(collector.spans) >= 3 * SPANS_PER_REQUEST, DEADLINE_S)
     collector.stop()
     return collector.spans
 
@@ -93,6 +99,21 @@ def test_without_a_valid_parent_a_trace_begins_here(spans: list[Any]) -> None:
     roots = [s for s in spans if s.name == "llm_request" and s.trace_id.hex() != TRACE_ID]
     assert len(roots) == 2  # the one that the client did not want sampled is not among them
     assert all(not root.parent_span_id for root in roots)
+
+
+def test_what_is_left_is_sent_at_the_end(
+    start_tiny: Callable[..., AbstractContextManager], wait_until: Callable[..., None]
+) -> None:
+    def is_sent() -> bool:
+        """Not by a server that stands still meanwhile: it gives up soon."""
+        collector = Collector()
+        with start_tiny("--otlp-traces-endpoint", collector.url) as server:
+            body = {"prompt": "Hello", "max_tokens": 4}
+            assert server.post("/v1/completions", json=body).status_code == 200
+        collector.stop()
+        return len(collector.spans) == SPANS_PER_REQUEST
+
+    wait_until(is_sent, DEADLINE_S)
 
 
 def test_a_collector_that_does_not_answer_delays_no_request_and_no_end(
