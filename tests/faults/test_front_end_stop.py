@@ -23,7 +23,7 @@ def bodies_of(num_streams: int, seed: int) -> list[dict[str, Any]]:
     return [
         {
             "prompt": f"{seed}: {i}",
-            "max_tokens": 3000 + 20 * i,
+            "max_tokens": 1000 + 20 * i,
             "ignore_eos": True,
             "seed": seed + i,
         }
