@@ -120,7 +120,6 @@ class EngineKeeper:
         self._last_step_at = time.monotonic()
         if result.step_seconds > 0.0:  # else it only tells that it lives, or has refused something
             self._supervisor.note_progress()
-            self._replay.note_step()
         known = [delta for delta in result.deltas if delta.request_id in self._kept]
         if len(known) < len(result.deltas):  # some were cancelled while the step ran
             result = msgspec.structs.replace(result, deltas=tuple(known))

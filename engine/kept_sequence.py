@@ -15,7 +15,6 @@ class KeptSequence:
     token_ids: list[int] = field(default_factory=list)  # all that came of it
     num_trial_tokens: int = 0  # that came from the present engine, as far as they count
     num_deaths: int = 0  # engines that died while they tried it, one after the other
-    sent_after: int | None = None  # so many steps of all engines; None: not to the present one
     is_closed: bool = False
 
     def to_submit(self) -> Submit:

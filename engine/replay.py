@@ -77,7 +77,6 @@ class Replay:
         self._groups: deque[list[KeptSequence]] = deque()  # each follows when the last has passed
         self._on_trial: set[str] = set()  # those of the group before
         self._held: dict[str, KeptSequence] = {}  # came while there were groups
-        self._num_steps = 0
 
     def submit(self, sequences: list[KeptSequence]) -> None:
         """New sequences, for an engine that is there: at once, or when nobody is suspected."""
@@ -86,15 +85,10 @@ class Replay:
         else:
             self._send(sequences)
 
-    def note_step(self) -> None:
-        """The engine has computed a step."""
-        self._num_steps += 1
-
     def note_death(
         self, sequences: Collection[KeptSequence], tried: Collection[str], *, was_killed: bool
     ) -> list[KeptSequence]:
-        """An engine died with the sequences of these ids on trial; without any, those are suspected
-        whom it got last: one of them may have ended it before it could note so.
+        """An engine died with the sequences of these ids on trial.
 
         Returns those that have been suspected too often.
         """
@@ -103,7 +97,6 @@ class Replay:
         self._on_trial.clear()
         limit = MOST_KILLINGS if was_killed else MOST_DEATHS
         suspects = [one for one in sequences if one.submit.request_id in tried]
-        suspects = suspects or [one for one in sequences if self._was_sent_last(one)]
         for sequence in suspects:
             sequence.num_deaths += 1
         return [sequence for sequence in suspects if sequence.num_deaths >= limit]
@@ -113,7 +106,6 @@ class Replay:
         sequences = list(sequences)
         for sequence in sequences:
             sequence.num_trial_tokens = 0
-            sequence.sent_after = None
         clean = [sequence for sequence in sequences if sequence.num_deaths == 0]
         suspects = [sequence for sequence in sequences if sequence.num_deaths > 0]
         if not suspects:
@@ -150,11 +142,5 @@ class Replay:
         self._send(held)
 
     def _send(self, sequences: list[KeptSequence]) -> None:
-        for sequence in sequences:
-            sequence.sent_after = self._num_steps
         if sequences:
             self._hand_over(sequences)
-
-    def _was_sent_last(self, sequence: KeptSequence) -> bool:
-        """Whether at most the step that ran already has ended since then."""
-        return sequence.sent_after is not None and self._num_steps - sequence.sent_after <= 1

@@ -91,31 +91,6 @@ def test_a_suspect_is_not_tried_together_with_others(engine: Engine) -> None:
     assert (innocent.num_deaths, other.num_deaths) == (0, 0)
 
 
-def test_without_a_record_those_are_suspected_whom_the_engine_got_last(engine: Engine) -> None:
-    old, poison = sequence("old"), sequence("p")
-    engine.replay.submit([old])
-    engine.replay.note_step()
-    engine.replay.note_step()
-    engine.replay.submit([poison])
-    engine.replay.note_step()  # which ran already
-    assert engine.replay.note_death([old, poison], set(), was_killed=False) == []
-    assert (old.num_deaths, poison.num_deaths) == (0, 1)
-    engine.replay.begin([old, poison])
-    engine.replay.note_step()
-    pass_all(engine, [old])
-    assert engine.parcels[2:] == [["old"], ["p"]]
-    assert engine.replay.note_death([old, poison], set(), was_killed=False) == [poison]
-
-
-def test_without_a_record_and_any_step_all_are_tried_one_by_one(engine: Engine) -> None:
-    sequences = [sequence(name) for name in "abc"]
-    engine.replay.submit(sequences)
-    assert engine.replay.note_death(sequences, set(), was_killed=False) == []
-    engine.replay.begin(sequences)
-    assert engine.parcels[1:] == [["a"]]
-    assert engine.replay.note_death(sequences, set(), was_killed=False) == [sequences[0]]
-
-
 def test_who_ends_while_held_is_let_go(engine: Engine) -> None:
     a, late, later = sequence("a"), sequence("late"), sequence("later")
     engine.replay.note_death([a], {"a"}, was_killed=False)

@@ -15,6 +15,7 @@ import httpx
 from octavo.bench.stream import DONE, EventLines
 
 USAGE_WITH_EACH_EVENT = {"include_usage": True, "continuous_usage_stats": True}
+DIE = "os.kill(os.getpid(), signal.SIGKILL)"
 WAIT_S = 0.5  # of an engine for streams that have not come
 TIMEOUT_S = 900.0  # a stream under suspicion waits for its turn, while engines come and go
 
@@ -152,11 +153,15 @@ def once(flag: Path, num_streams: int, position: int) -> str:
     So the fault comes while all of them run, however late those are that watch. Steps without all
     of them take a while, lest the first ends before the last has come.
     """
-    name = repr(str(flag))
     return (
-        f"os.path.exists({name}) and (len(batch) == {num_streams} or time.sleep({WAIT_S}))"
-        f" and min(it.start for it in batch) >= {position} and not os.remove({name})"
+        f"os.path.exists({str(flag)!r}) and (len(batch) == {num_streams} or time.sleep({WAIT_S}))"
+        f" and min(it.start for it in batch) >= {position} and {taken(flag)}"
     )
+
+
+def taken(flag: Path) -> str:
+    """A condition: the flag is there; it unmakes it."""
+    return f"os.path.exists({str(flag)!r}) and not os.remove({str(flag)!r})"
 
 
 def patch(folder: Path, where: str, code: str) -> str:

@@ -1,6 +1,5 @@
 """Requests that make engines fail in other ways than by a crash in a step, and starts that hang."""
 
-import signal
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 
 from ..conftest import StartServer
-from .engine_faults import Streams, break_engines, patch, signal_engine, until
+from .engine_faults import DIE, Streams, break_engines, once, patch, taken
 
 pytestmark = pytest.mark.slow
 
@@ -74,10 +73,6 @@ def test_a_step_that_raises_costs_nobody_but_its_cause(
 
 
 OUTSIDE_STEPS = {
-    "before it is in the record": """
-        from octavo.engine.core import EngineCore as target
-        name, is_poison = "add", lambda submit: submit.request_id.startswith("cmpl-poison")
-        """,
     "while it is added": """
         from octavo.engine.translation import Translation as target
         name, is_poison = "check", lambda submit: submit.request_id.startswith("cmpl-poison")
@@ -125,17 +120,18 @@ def test_who_kills_engines_outside_steps_is_found(
     poison = POISON
     if "grammar" in where or "tokens" in where:
         poison = POISON | {"structured_outputs": {"regex": "(poison|[a-z]){50}"}}
-    with start_tiny(*FLAGS, "--engine-timeout", "4") as server:
+    flag = tmp_path / "flag"
+    has_tokens = f"any({IS_POISON} and it.start >= 6 for it in batch)"
+    break_engines(tmp_path, f"{has_tokens} and {taken(flag)}", DIE)
+    flags = ("--engine-timeout", "8") if "without end" in where else ()
+    with start_tiny(*FLAGS, *flags) as server:
         if where != "while its old tokens are read":
             check_that_poison_alone_is_ended(server, poison)
             return
+        flag.touch()
         streams = Streams(server.url, [*good_bodies(), poison])
-
-        async def kill(running: Streams) -> None:
-            await until(lambda: len(running.texts[-1]) > 3)
-            signal_engine(server, signal.SIGKILL)
-
-        streams.run(kill)
+        streams.run()
+        assert not flag.exists()
         assert set(streams.errors) == {6}
         server.wait_idle()
 
@@ -148,13 +144,13 @@ def test_a_grammar_that_takes_longer_than_the_time_out_is_waited_for(
         original = Grammars.constraint
 
         def slow(self, *arguments):
-            time.sleep(5.0)
+            time.sleep(9.0)
             return original(self, *arguments)
 
         Grammars.constraint = slow
         """
     monkeypatch.setenv("PYTHONPATH", patch(tmp_path, "octavo.engine.process", code))
-    with start_tiny(*FLAGS, "--engine-timeout", "1") as server:
+    with start_tiny(*FLAGS, "--engine-timeout", "7") as server:
         answer = server.post(
             "/v1/completions", json={"prompt": "Hi", "max_tokens": 9, **FORM, "temperature": 0}
         )
@@ -188,17 +184,15 @@ def test_a_replacement_that_hangs_while_it_loads_is_followed_by_another(
             "    from octavo.engine import supervisor\n"
             "    supervisor.SHORTEST_START_LIMIT_S = 12.0\n"
         )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    flag = tmp_path / "flag"
+    monkeypatch.setenv("PYTHONPATH", break_engines(tmp_path, once(flag, 6, 12), DIE))
     with start_tiny(*FLAGS) as server:
         quiet = Streams(server.url, good_bodies())
         quiet.run()
+        flag.touch()
         streams = Streams(server.url, good_bodies())
-
-        async def kill(running: Streams) -> None:
-            await until(lambda: running.num_tokens >= 6)
-            signal_engine(server, signal.SIGKILL)
-
-        streams.run(kill)
+        streams.run()
+        assert not flag.exists()
         assert not streams.errors and streams.texts == quiet.texts
         assert server.gauge("octavo_engine_restarts_total") == 1
         assert "it has not loaded the model in" in server.log_path.read_text()
