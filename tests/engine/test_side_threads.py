@@ -41,19 +41,25 @@ async def forgotten(is_kept: Callable[[], object]) -> None:
         gc.collect()
 
 
+async def cancel_before_it_begins(threads: SideThreads) -> None:
+    """Work that waits for a thread is cancelled, and nobody keeps it."""
+    work = Work()
+    waiting = asyncio.create_task(threads.run(work))
+    await asyncio.sleep(0)  # so that it waits
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    is_kept = weakref.ref(work)
+    del waiting, work
+    await forgotten(is_kept)
+
+
 def test_what_is_cancelled_before_its_turn_is_forgotten_though_the_thread_is_busy() -> None:
     async def scenario() -> None:
         threads = SideThreads(1, "test")
-        first, second = Work(), Work()
+        first = Work()
         running = asyncio.create_task(threads.run(first))
         await began(first)
-        waiting = asyncio.create_task(threads.run(second))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        is_kept = weakref.ref(second)
-        del waiting, second
-        await forgotten(is_kept)
+        await cancel_before_it_begins(threads)
         first.may_end.set()
         assert await running == "done"
         threads.close()
@@ -64,19 +70,13 @@ def test_what_is_cancelled_before_its_turn_is_forgotten_though_the_thread_is_bus
 def test_the_thread_of_cancelled_work_is_busy_until_that_ends() -> None:
     async def scenario() -> None:
         threads = SideThreads(1, "test")
-        first, second, third = Work(), Work(), Work()
+        first, third = Work(), Work()
         running = asyncio.create_task(threads.run(first))
         await began(first)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         # Had that freed the thread, the next would be out of the loop's hands.
-        waiting = asyncio.create_task(threads.run(second))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        is_kept = weakref.ref(second)
-        del waiting, second
-        await forgotten(is_kept)
+        await cancel_before_it_begins(threads)
         last = asyncio.create_task(threads.run(third))
         first.may_end.set()
         third.may_end.set()

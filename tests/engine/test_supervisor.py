@@ -62,7 +62,7 @@ def run(client: Client) -> tuple[list[str], Supervisor]:
             lambda reason: told.append(reason),
         )
         client.supervisor = watching  # type: ignore[attr-defined]
-        watching.start(client)  # type: ignore[arg-type]
+        watching.start(client)  # type: ignore[arg-type]  # a stand-in for the process
         watching.note_death(DEATH)
         while len(told) < 2:
             await asyncio.sleep(0.001)
@@ -123,7 +123,7 @@ def test_a_process_that_does_not_die_is_the_end(monkeypatch: pytest.MonkeyPatch)
     async def hang() -> str:
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         watching = Supervisor(5.0, lambda: 9.0, lambda death: None, lambda: None, ended.set_result)
-        watching.start(client)  # type: ignore[arg-type]
+        watching.start(client)  # type: ignore[arg-type]  # a stand-in, too
         try:
             return await ended
         finally:
